@@ -1,0 +1,98 @@
+# Findhiredis: defines hiredis::hiredis so that <hiredis/hiredis.h> is found, whichever way hiredis was installed.
+#
+#   1. a target hiredis::hiredis that exists already (in-tree hiredis, a package manager)
+#   2. hiredis' own CMake package (1.0 and later)
+#   3. the library and its header, with pkg-config's directories as hints (Debian's package, 0.14)
+#
+# Sets hiredis_FOUND and, when known, hiredis_VERSION. Ask for it without a version: the version given would be passed
+# on to hiredis' own package, which refuses every other major. The oldest version that works is checked here.
+
+set(_hiredis_oldest 0.14.1)
+set(hiredis_FOUND FALSE)
+set(_hiredis_reason)
+
+if(NOT TARGET hiredis::hiredis)
+  find_package(hiredis CONFIG QUIET)
+endif()
+
+if(TARGET hiredis::hiredis)
+  get_target_property(_hiredis_include_dirs hiredis::hiredis INTERFACE_INCLUDE_DIRECTORIES)
+  if(NOT _hiredis_include_dirs)
+    set(_hiredis_include_dirs)
+  endif()
+  string(GENEX_STRIP "${_hiredis_include_dirs}" _hiredis_include_dirs)
+  find_file(_hiredis_header NAMES hiredis/hiredis.h hiredis.h HINTS ${_hiredis_include_dirs} NO_DEFAULT_PATH NO_CACHE)
+  set(_hiredis_found_at "${_hiredis_include_dirs}")
+else()
+  find_package(PkgConfig QUIET)
+  if(PkgConfig_FOUND)
+    pkg_check_modules(PC_HIREDIS QUIET hiredis)
+  endif()
+  # Some .pc files name the directory of hiredis.h itself, and some a library directory that does not exist: they are
+  # hints only.
+  set(_hiredis_hints ${PC_HIREDIS_INCLUDEDIR} ${PC_HIREDIS_INCLUDE_DIRS})
+  foreach(_hiredis_dir IN LISTS PC_HIREDIS_INCLUDEDIR PC_HIREDIS_INCLUDE_DIRS)
+    cmake_path(GET _hiredis_dir PARENT_PATH _hiredis_dir)
+    list(APPEND _hiredis_hints ${_hiredis_dir})
+  endforeach()
+  find_path(hiredis_INCLUDE_DIR hiredis/hiredis.h HINTS ${_hiredis_hints})
+  find_library(hiredis_LIBRARY hiredis HINTS ${PC_HIREDIS_LIBDIR} ${PC_HIREDIS_LIBRARY_DIRS})
+  mark_as_advanced(hiredis_INCLUDE_DIR hiredis_LIBRARY)
+  set(_hiredis_found_at "${hiredis_LIBRARY}")
+  if(hiredis_INCLUDE_DIR)
+    set(_hiredis_header ${hiredis_INCLUDE_DIR}/hiredis/hiredis.h)
+  endif()
+endif()
+
+# The header is what gets compiled against, so its macros outrank what a package file says.
+if(_hiredis_header AND EXISTS "${_hiredis_header}")
+  file(STRINGS "${_hiredis_header}" _hiredis_lines REGEX "^#define HIREDIS_(MAJOR|MINOR|PATCH) +[0-9]+")
+  if(_hiredis_lines MATCHES "HIREDIS_MAJOR +([0-9]+)")
+    set(hiredis_VERSION ${CMAKE_MATCH_1})
+    foreach(_hiredis_part IN ITEMS MINOR PATCH)
+      if(_hiredis_lines MATCHES "HIREDIS_${_hiredis_part} +([0-9]+)")
+        string(APPEND hiredis_VERSION .${CMAKE_MATCH_1})
+      endif()
+    endforeach()
+  endif()
+endif()
+
+if(hiredis_VERSION AND hiredis_VERSION VERSION_LESS _hiredis_oldest)
+  set(_hiredis_reason "hiredis ${hiredis_VERSION} is too old: tenantry needs ${_hiredis_oldest} or newer")
+elseif(TARGET hiredis::hiredis)
+  set(hiredis_FOUND TRUE)
+elseif(hiredis_INCLUDE_DIR AND hiredis_LIBRARY)
+  set(hiredis_FOUND TRUE)
+  add_library(hiredis::hiredis UNKNOWN IMPORTED)
+  set_target_properties(
+    hiredis::hiredis PROPERTIES IMPORTED_LOCATION ${hiredis_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES
+                                                                     ${hiredis_INCLUDE_DIR})
+else()
+  set(_hiredis_reason "hiredis (its library and header hiredis/hiredis.h) was not found; ${_hiredis_oldest} or newer is "
+                      "needed (libhiredis-dev, hiredis-devel); a prefix of its own goes into CMAKE_PREFIX_PATH")
+  list(JOIN _hiredis_reason "" _hiredis_reason)
+endif()
+
+if(hiredis_FOUND)
+  if(NOT hiredis_FIND_QUIETLY AND NOT _tenantry_hiredis_told STREQUAL "${hiredis_VERSION} ${_hiredis_found_at}")
+    message(STATUS "Found hiredis: ${_hiredis_found_at} (version \"${hiredis_VERSION}\")")
+    set(_tenantry_hiredis_told "${hiredis_VERSION} ${_hiredis_found_at}" CACHE INTERNAL "")
+  endif()
+else()
+  set(hiredis_NOT_FOUND_MESSAGE "${_hiredis_reason}")
+  if(hiredis_FIND_REQUIRED)
+    message(FATAL_ERROR "${_hiredis_reason}")
+  elseif(NOT hiredis_FIND_QUIETLY)
+    message(STATUS "${_hiredis_reason}")
+  endif()
+endif()
+
+unset(_hiredis_oldest)
+unset(_hiredis_reason)
+unset(_hiredis_header)
+unset(_hiredis_include_dirs)
+unset(_hiredis_found_at)
+unset(_hiredis_hints)
+unset(_hiredis_dir)
+unset(_hiredis_lines)
+unset(_hiredis_part)

@@ -1,0 +1,15 @@
+# tenantry_read_version(<version.hpp> <out>): the version as the header's macros state it.
+function(tenantry_read_version header out)
+  file(STRINGS ${header} lines REGEX "^#define TENANTRY_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
+  set(numbers)
+  foreach(part IN ITEMS MAJOR MINOR PATCH)
+    if(NOT lines MATCHES "TENANTRY_VERSION_${part} ([0-9]+)")
+      message(FATAL_ERROR "${header} does not define TENANTRY_VERSION_${part}")
+    endif()
+    list(APPEND numbers ${CMAKE_MATCH_1})
+  endforeach()
+  list(JOIN numbers "." version)
+  set(${out} ${version} PARENT_SCOPE)
+  # A new version has to reach the package files without a manual configure.
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${header})
+endfunction()

@@ -1,0 +1,85 @@
+#pragma once
+// As much of SQLite as the example needs: a connection, prepared statements, and errors as exceptions.
+
+#include <sqlite3.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace buildings {
+
+class database_error : public std::runtime_error {
+ public:
+  database_error(sqlite3* connection, std::string_view doing);
+};
+
+/// A connection to a database that lives in this process's memory and ends with its last connection.
+/// Threads: one at a time.
+class connection {
+ public:
+  /// Connections with the same name share one database.
+  explicit connection(std::string_view name);
+
+  void execute(const std::string& sql) const;
+  [[nodiscard]] sqlite3* handle() const noexcept { return handle_.get(); }
+
+ private:
+  struct closer {
+    void operator()(sqlite3* handle) const noexcept { sqlite3_close_v2(handle); }
+  };
+  std::unique_ptr<sqlite3, closer> handle_;
+};
+
+/// The rows of a running statement. When it goes, the statement lets go of its lock on the database.
+class rows {
+ public:
+  explicit rows(sqlite3_stmt* statement) noexcept : statement_{statement} {}
+  rows(const rows&) = delete;
+  rows& operator=(const rows&) = delete;
+  ~rows() { sqlite3_reset(statement_); }
+
+  /// True while there is a next row; the columns are then those of that row.
+  [[nodiscard]] bool next();
+  [[nodiscard]] std::int64_t integer(int column) const { return sqlite3_column_int64(statement_, column); }
+  [[nodiscard]] std::string text(int column) const;  ///< empty for NULL
+
+ private:
+  sqlite3_stmt* statement_;
+};
+
+/// A prepared statement.
+class statement {
+ public:
+  statement(const connection& on, std::string_view sql);
+
+  /// Starts the statement with these values for ?1, ?2, ... A text must outlive the rows.
+  template <class... Values>
+  [[nodiscard]] rows query(const Values&... values) {
+    int position = 0;
+    (bind(++position, values), ...);
+    return rows{handle_.get()};
+  }
+
+  /// Runs a statement that has no rows.
+  template <class... Values>
+  void run(const Values&... values) {
+    while (query(values...).next()) {
+    }
+  }
+
+ private:
+  void bind(int position, std::int64_t value);
+  void bind(int position, std::string_view text);
+  void bind(int position, const std::optional<std::int64_t>& value);  ///< nothing is NULL
+
+  struct finalizer {
+    void operator()(sqlite3_stmt* handle) const noexcept { sqlite3_finalize(handle); }
+  };
+  std::unique_ptr<sqlite3_stmt, finalizer> handle_;
+};
+
+}  // namespace buildings

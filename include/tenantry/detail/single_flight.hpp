@@ -1,0 +1,95 @@
+#pragma once
+// One load per key in a process: whoever comes later waits for the result of the first.
+
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+namespace tenantry::detail {
+
+/// Flights by key. A result is delivered to all who joined before it came; who comes later starts a new flight.
+template <class Result>
+class single_flight {
+ public:
+  class flight {
+   public:
+    /// Waits for the leader. Throws what the leader's loader threw.
+    Result wait() {
+      std::unique_lock held{mutex_};
+      landed_.wait(held, [this] { return result_.has_value() || fault_ != nullptr; });
+      if (fault_) std::rethrow_exception(fault_);
+      return *result_;
+    }
+
+   private:
+    friend class single_flight;
+    void land(std::optional<Result> result, std::exception_ptr fault) {
+      {
+        const std::lock_guard held{mutex_};
+        result_ = std::move(result);
+        fault_ = std::move(fault);
+      }
+      landed_.notify_all();
+    }
+
+    std::mutex mutex_;
+    std::condition_variable landed_;
+    std::optional<Result> result_;
+    std::exception_ptr fault_;
+  };
+
+  struct boarding {
+    std::shared_ptr<flight> joined;
+    bool leads = false;
+  };
+
+  /// The flight of this key; leads a new one when there is none. The leader has to call `land`.
+  boarding join(const std::string& key) {
+    const std::lock_guard held{mutex_};
+    auto& entry = flights_[key];
+    if (entry) return {entry, false};
+    try {
+      entry = std::make_shared<flight>();
+    } catch (...) {
+      flights_.erase(key);
+      throw;
+    }
+    return {entry, true};
+  }
+
+  /// True while the flight can still be joined, that is, its key was not detached.
+  [[nodiscard]] bool current(const std::string& key, const std::shared_ptr<flight>& mine) {
+    const std::lock_guard held{mutex_};
+    const auto found = flights_.find(key);
+    return found != flights_.end() && found->second == mine;
+  }
+
+  /// Ends a flight. Never throws.
+  void land(const std::string& key, const std::shared_ptr<flight>& mine, std::optional<Result> result,
+            std::exception_ptr fault) noexcept {
+    {
+      const std::lock_guard held{mutex_};
+      const auto found = flights_.find(key);
+      if (found != flights_.end() && found->second == mine) flights_.erase(found);
+    }
+    mine->land(std::move(result), std::move(fault));
+  }
+
+  /// Nobody joins the flight of this key from now on; those who did still get its result.
+  void detach(const std::string& key) {
+    const std::lock_guard held{mutex_};
+    flights_.erase(key);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::shared_ptr<flight>> flights_;
+};
+
+}  // namespace tenantry::detail

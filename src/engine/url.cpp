@@ -1,0 +1,194 @@
+// client_options from a URL, and the checks of both.
+
+#include "engine/options.hpp"
+
+#include <tenantry/client.hpp>
+#include <tenantry/error.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+namespace tenantry {
+
+namespace {
+
+[[noreturn]] void refuse(std::string_view part, std::string_view why) {
+  throw invalid_option{fmt::format("Redis URL: {} {}", part, why)};
+}
+
+unsigned hex_value(char c) noexcept {
+  if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
+  if (c >= 'a' && c <= 'f') return static_cast<unsigned>(c - 'a') + 10;
+  if (c >= 'A' && c <= 'F') return static_cast<unsigned>(c - 'A') + 10;
+  return 16;
+}
+
+std::string percent_decoded(std::string_view text, std::string_view part) {
+  std::string decoded;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      decoded += text[i];
+      continue;
+    }
+    const unsigned high = i + 2 < text.size() ? hex_value(text[i + 1]) : 16;
+    const unsigned low = i + 2 < text.size() ? hex_value(text[i + 2]) : 16;
+    if (high > 15 || low > 15) refuse(part, "has a % that is not followed by two hexadecimal digits");
+    decoded += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return decoded;
+}
+
+template <class Number>
+Number number(std::string_view digits, std::string_view part) {
+  Number value{};
+  const auto [end, fault] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (fault != std::errc{} || end != digits.data() + digits.size()) {
+    refuse(part, fmt::format("is not a number up to {}", std::numeric_limits<Number>::max()));
+  }
+  return value;
+}
+
+std::chrono::milliseconds duration(std::string_view text, std::string_view part) {
+  const std::size_t unit_at = std::min(text.find_first_not_of("0123456789"), text.size());
+  const std::string_view unit = text.substr(unit_at);
+  const auto count = number<std::uint32_t>(text.substr(0, unit_at), part);
+  if (unit == "ms") return std::chrono::milliseconds{count};
+  if (unit == "s") return std::chrono::seconds{count};
+  if (unit == "min") return std::chrono::minutes{count};
+  refuse(part, "needs a unit: ms, s or min");
+}
+
+void read_userinfo(std::string_view text, client_options& out) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string_view::npos) refuse("user", "has no password; write user:password@ or :password@");
+  out.username = percent_decoded(text.substr(0, colon), "user");
+  out.password = percent_decoded(text.substr(colon + 1), "password");
+}
+
+void read_host(std::string_view text, client_options& out) {
+  std::string_view port;
+  bool has_port = false;
+  if (text.starts_with('[')) {
+    const std::size_t end = text.find(']');
+    if (end == std::string_view::npos) refuse("host", "has a [ without ]");
+    out.host = text.substr(1, end - 1);
+    port = text.substr(end + 1);
+    has_port = !port.empty();
+    if (has_port && !port.starts_with(':')) refuse("host", "has something after ] that is not a port");
+    if (has_port) port.remove_prefix(1);
+  } else {
+    const std::size_t colon = text.find(':');
+    if (text.find(':', colon == std::string_view::npos ? colon : colon + 1) != std::string_view::npos) {
+      refuse("host", "has more than one colon; an IPv6 address stands in brackets");
+    }
+    out.host = percent_decoded(text.substr(0, colon), "host");
+    has_port = colon != std::string_view::npos;
+    if (has_port) port = text.substr(colon + 1);
+  }
+  if (out.host.empty()) refuse("host", "is empty");
+  if (has_port) out.port = number<std::uint16_t>(port, "port");
+}
+
+void read_parameter(std::string_view text, client_options& out) {
+  const std::size_t equals = text.find('=');
+  const std::string_view name = text.substr(0, equals);
+  if (equals == std::string_view::npos) refuse("parameter", "has no =");
+  const std::string_view value = text.substr(equals + 1);
+  if (name == "db") {
+    out.database = number<std::uint32_t>(value, "db");
+  } else if (name == "client_name") {
+    out.client_name = percent_decoded(value, "client_name");
+  } else if (name == "timeout") {
+    out.timeout = duration(value, "timeout");
+  } else if (name == "connect_timeout") {
+    out.connect_timeout = duration(value, "connect_timeout");
+  } else {
+    refuse("parameter", fmt::format("\"{}\" is not known; there are db, client_name, timeout and connect_timeout", name));
+  }
+}
+
+void read_parameters(std::string_view text, client_options& out) {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('&'), text.size());
+    read_parameter(text.substr(0, end), out);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
+[[noreturn]] void refuse_option(std::string_view field, std::string_view why) {
+  throw invalid_option{fmt::format("client_options.{} {}", field, why)};
+}
+
+}  // namespace
+
+client_options client_options::from_url(std::string_view url) {
+  client_options out;
+  const std::size_t scheme_end = url.find("://");
+  if (scheme_end == std::string_view::npos) refuse("scheme", "is missing; write redis:// or unix://");
+  const std::string_view scheme = url.substr(0, scheme_end);
+  std::string_view rest = url.substr(scheme_end + 3);
+  if (scheme == "rediss") refuse("scheme", "rediss (TLS) is not supported by this version");
+  if (scheme != "redis" && scheme != "unix") refuse("scheme", "is neither redis nor unix");
+  if (rest.find('#') != std::string_view::npos) refuse("fragment", "is not allowed; encode # as %23");
+
+  const std::size_t query = std::min(rest.find('?'), rest.size());
+  const std::string_view parameters = rest.substr(std::min(query + 1, rest.size()));
+  rest = rest.substr(0, query);
+
+  // The last @ before the path: a password may hold one that was not encoded.
+  const std::size_t path_from = scheme == "unix" && rest.starts_with('/') ? 0 : std::min(rest.find('/'), rest.size());
+  if (const std::size_t at = rest.substr(0, path_from).rfind('@'); at != std::string_view::npos) {
+    read_userinfo(rest.substr(0, at), out);
+    rest.remove_prefix(at + 1);
+  }
+  const std::size_t path_at = std::min(rest.find('/'), rest.size());
+  const std::string_view authority = rest.substr(0, path_at);
+  const std::string_view path = rest.substr(path_at);
+  if (scheme == "unix") {
+    if (!authority.empty()) refuse("path", "of a Unix socket is absolute: unix:///path/to.sock");
+    out.unix_socket = percent_decoded(path, "path");
+    if (out.unix_socket.size() < 2) refuse("path", "of a Unix socket is empty");
+  } else {
+    read_host(authority, out);
+    if (path.size() > 1) out.database = number<std::uint32_t>(path.substr(1), "database");
+  }
+  read_parameters(parameters, out);
+  return out;
+}
+
+namespace detail {
+
+void check(const client_options& options) {
+  using namespace std::chrono_literals;
+  if (options.unix_socket.empty() && options.host.empty()) refuse_option("host", "is empty");
+  if (options.unix_socket.empty() && options.port == 0) refuse_option("port", "is 0");
+  if (options.unix_socket.size() > 107) refuse_option("unix_socket", "is longer than 107 bytes");
+  if (options.timeout <= 0ms) refuse_option("timeout", "is not positive");
+  if (options.connect_timeout <= 0ms) refuse_option("connect_timeout", "is not positive");
+  if (options.password.empty() && !options.username.empty()) refuse_option("username", "is set without a password");
+  // Before authentication a server refuses longer words.
+  if (options.password.size() > 16384 || options.username.size() > 16384) {
+    refuse_option("password", "or username is longer than 16384 bytes");
+  }
+  if (!std::ranges::all_of(options.client_name, [](char c) { return c > ' ' && c <= '~'; })) {
+    refuse_option("client_name", "holds a space or a byte that is not printable ASCII");
+  }
+  if (options.limits.depth < 1 || options.limits.depth > 8) refuse_option("limits.depth", "is not 1 to 8");
+  if (options.limits.line < 64) refuse_option("limits.line", "is less than 64");
+  if (options.limits.elements < 64) refuse_option("limits.elements", "is less than 64");
+  if (options.limits.bytes < 4096) refuse_option("limits.bytes", "is less than 4096");
+}
+
+std::string endpoint(const client_options& options) {
+  if (!options.unix_socket.empty()) return "unix://" + options.unix_socket;
+  if (options.host.find(':') != std::string::npos) return fmt::format("redis://[{}]:{}", options.host, options.port);
+  return fmt::format("redis://{}:{}", options.host, options.port);
+}
+
+}  // namespace detail
+
+}  // namespace tenantry

@@ -1,0 +1,134 @@
+#include "net/socket.hpp"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+
+namespace tenantry::net {
+
+namespace {
+
+void set(int fd, int level, int option, int value) noexcept {
+  // Tuning only: a system that refuses one of these still carries the bytes.
+  [[maybe_unused]] const int ignored = ::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void tune_tcp(int fd, clock::duration unacknowledged) noexcept {
+  set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_KEEPIDLE
+  set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 10);
+  set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
+  set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+#endif
+#ifdef TCP_USER_TIMEOUT
+  const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(unacknowledged);
+  set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(limit.count()));
+#else
+  (void)unacknowledged;
+#endif
+#ifdef SO_NOSIGPIPE
+  set(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
+#endif
+}
+
+#ifdef MSG_NOSIGNAL
+constexpr int send_flags = MSG_NOSIGNAL;
+#else
+constexpr int send_flags = 0;  // SO_NOSIGPIPE is set instead
+#endif
+
+int open_stream(int family) noexcept {
+#ifdef SOCK_CLOEXEC
+  return ::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+#else
+  const int fd = ::socket(family, SOCK_STREAM, 0);
+  if (fd >= 0) {
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    ::fcntl(fd, F_SETFL, O_NONBLOCK);
+  }
+  return fd;
+#endif
+}
+
+transfer outcome(ssize_t moved) noexcept {
+  if (moved >= 0) return {.how = transfer::status::done, .size = static_cast<std::size_t>(moved)};
+  if (errno == EAGAIN || errno == EWOULDBLOCK) return {.how = transfer::status::would_block};
+  return {.how = transfer::status::failed, .fault = errno};
+}
+
+}  // namespace
+
+address socket::unix_address(const std::string& path) {
+  sockaddr_un name{};
+  if (path.size() >= sizeof name.sun_path) throw std::length_error{"the path of a Unix socket is too long"};
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path, path.data(), path.size());
+  address to;
+  std::memcpy(&to.storage, &name, sizeof name);
+  to.size = sizeof name;
+  return to;
+}
+
+socket::attempt socket::connect(const address& to, clock::time_point deadline, clock::duration unacknowledged,
+                                std::span<const int> wakeups) {
+  attempt result;
+  descriptor fd{open_stream(to.storage.ss_family)};
+  if (!fd) {
+    result.fault = errno;
+    return result;
+  }
+  if (to.storage.ss_family != AF_UNIX) tune_tcp(fd.get(), unacknowledged);
+
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to.storage), to.size) != 0) {
+    // EINTR leaves a non-blocking connect in progress; EAGAIN is a Unix socket whose backlog is full.
+    if (errno != EINPROGRESS && errno != EINTR) {
+      result.fault = errno;
+      return result;
+    }
+    result.how = wait(fd.get(), POLLOUT, deadline, wakeups);
+    if (result.how != ready::io) return result;
+    socklen_t size = sizeof result.fault;
+    if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &result.fault, &size) != 0) result.fault = errno;
+    if (result.fault != 0) return result;
+  }
+  result.connected.fd_ = std::move(fd);
+  return result;
+}
+
+transfer socket::send(std::string_view bytes) const noexcept {
+  for (;;) {
+    const ssize_t moved = ::send(fd_.get(), bytes.data(), bytes.size(), send_flags);
+    if (moved < 0 && errno == EINTR) continue;
+    return outcome(moved);
+  }
+}
+
+transfer socket::receive(std::span<char> room) const noexcept {
+  for (;;) {
+    const ssize_t moved = ::recv(fd_.get(), room.data(), room.size(), 0);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved == 0) return {.how = transfer::status::ended};
+    return outcome(moved);
+  }
+}
+
+bool socket::has_news() const noexcept {
+  char byte = 0;
+  for (;;) {
+    const ssize_t seen = ::recv(fd_.get(), &byte, 1, MSG_PEEK);
+    if (seen < 0 && errno == EINTR) continue;
+    return seen >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+  }
+}
+
+void socket::shut_down() const noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
+
+}  // namespace tenantry::net

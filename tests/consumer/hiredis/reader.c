@@ -1,0 +1,7 @@
+#include <hiredis/hiredis.h>
+
+int main(void) {
+  redisReader *reader = redisReaderCreate();
+  redisReaderFree(reader);
+  return 0;
+}

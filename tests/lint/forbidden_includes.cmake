@@ -1,0 +1,67 @@
+# Gives the lint one file with one forbidden include at a time; each must be refused for its own reason.
+#
+#   cmake -D LINT=<IncludeLint.cmake> -D SCRATCH=<directory> -P forbidden_includes.cmake
+
+function(lint result output)
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -D ROOT=${SCRATCH} -P ${LINT}
+    RESULT_VARIABLE status
+    OUTPUT_VARIABLE text
+    ERROR_VARIABLE text)
+  string(REGEX REPLACE "[ \n]+" " " text "${text}")
+  set(${result} ${status} PARENT_SCOPE)
+  set(${output} "${text}" PARENT_SCOPE)
+endfunction()
+
+function(refuses file include reason)
+  file(REMOVE_RECURSE ${SCRATCH})
+  file(WRITE ${SCRATCH}/${file} "#pragma once\n#  include ${include}\n")
+  lint(status output)
+  string(FIND "${output}" "${reason}" at)
+  if(status EQUAL 0)
+    message(SEND_ERROR "the lint accepts `#include ${include}` in ${file}")
+  elseif(at EQUAL -1)
+    message(SEND_ERROR "${file}, `#include ${include}`: expected \"${reason}\" in: ${output}")
+  endif()
+endfunction()
+
+function(accepts file include)
+  file(REMOVE_RECURSE ${SCRATCH})
+  file(WRITE ${SCRATCH}/${file} "#pragma once\n#include ${include}\n")
+  lint(status output)
+  if(NOT status EQUAL 0)
+    message(SEND_ERROR "the lint refuses `#include ${include}` in ${file}: ${output}")
+  endif()
+endfunction()
+
+refuses(src/names/a.cpp "\"resp/a.hpp\"" "the floor names may not include resp/a.hpp of the floor wire")
+refuses(src/names/a.cpp "<mutex>" "the floor names never includes <mutex>")
+refuses(src/names/a.cpp "<sys/socket.h>" "the floor names never includes <sys/socket.h>")
+refuses(src/resp/a.cpp "\"engine/a.hpp\"" "the floor wire may not include engine/a.hpp of the floor engine")
+refuses(src/resp/a.cpp "<sys/socket.h>" "the floor wire never includes <sys/socket.h>")
+refuses(src/resp/a.cpp "<hiredis/read.h>" "may not include <hiredis/read.h>")
+refuses(src/engine/a.cpp "\"caching/a.hpp\"" "the floor engine may not include caching/a.hpp of the floor caching")
+refuses(src/caching/a.cpp "\"limiting/a.hpp\"" "may not include limiting/a.hpp of the floor limiting")
+refuses(src/limiting/a.cpp "\"messaging/a.hpp\"" "may not include messaging/a.hpp of the floor messaging")
+refuses(src/messaging/a.cpp "\"caching/a.hpp\"" "may not include caching/a.hpp of the floor caching")
+refuses(src/caching/a.cpp "\"engine/a.hpp\"" "of src/net and src/engine a pattern family includes")
+refuses(src/caching/a.cpp "\"net/a.hpp\"" "of src/net and src/engine a pattern family includes")
+refuses(src/caching/a.cpp "\"testing/a.hpp\"" "may not include testing/a.hpp of the floor outside")
+refuses(include/tenantry/key.hpp "\"names/a.hpp\"" "a public header includes the private")
+refuses(include/tenantry/key.hpp "\"tenantry/tenant.hpp\"" "with angle brackets")
+refuses(include/tenantry/key.hpp "<hiredis/hiredis.h>" "may not include <hiredis/hiredis.h>")
+refuses(include/tenantry/key.hpp "<openssl/ssl.h>" "may not include <openssl/ssl.h>")
+refuses(include/tenantry/key.hpp "<nlohmann/json.hpp>" "may not include <nlohmann/json.hpp>")
+refuses(include/tenantry/key.hpp "<fmt/format.h>" "may not include <fmt/format.h>")
+refuses(include/tenantry/key.hpp "<tenantry/nowhere.hpp>" "tenantry/nowhere.hpp, which belongs to no floor")
+refuses(include/tenantry/nowhere.hpp "<string>" "include/tenantry/nowhere.hpp: belongs to no floor")
+refuses(src/nowhere/a.cpp "<string>" "src/nowhere/a.cpp: belongs to no floor")
+refuses(src/a.cpp "<string>" "src/a.cpp: belongs to no floor")
+refuses(src/engine/a.cpp "A_MACRO" "cannot read")
+
+accepts(src/names/a.cpp "<fmt/format.h>")
+accepts(src/resp/a.cpp "\"names/a.hpp\"")
+accepts(src/resp/decode.cpp "<hiredis/hiredis.h>")
+accepts(src/net/a.cpp "<sys/socket.h>")
+accepts(src/caching/a.cpp "<tenantry/key.hpp>")
+file(REMOVE_RECURSE ${SCRATCH})
