@@ -18,9 +18,9 @@ using std::chrono::seconds;
 using std::chrono::sys_seconds;
 
 constexpr std::array<std::string_view, 20> tenant_names{
-    "acme",     "ahornhof",  "bergblick", "birkenau",   "brunnen", "deichtor",   "eichen",   "falkenweg",
-    "gartenring", "hafencity", "isarufer",  "kastanie",   "lindenhof", "marktplatz", "nordlicht", "parkallee",
-    "quellgrund", "rosenthal", "seeblick",  "turmstrasse"};
+    "acme",      "ahornhof",   "bergblick",  "birkenau",  "brunnen",  "deichtor",   "eichen",
+    "falkenweg", "gartenring", "hafencity",  "isarufer",  "kastanie", "lindenhof",  "marktplatz",
+    "nordlicht", "parkallee",  "quellgrund", "rosenthal", "seeblick", "turmstrasse"};
 constexpr std::string_view silent_tenant = "lindenhof";  // its gateways have been away for days
 
 constexpr sys_seconds now = portfolio_database::now;
@@ -45,8 +45,8 @@ class generator {
 
  private:
   struct surroundings {
-    bool live;         // neither the property nor the unit is deleted
-    bool silent;       // the gateway of the property is away
+    bool live;    // neither the property nor the unit is deleted
+    bool silent;  // the gateway of the property is away
   };
 
   void add_property(std::string_view tenant) {
@@ -125,7 +125,6 @@ generated_portfolios generate(portfolio_database& into) {
   generator source{db};
   for (const std::string_view name : tenant_names) source.add_tenant(name);
   db.execute("COMMIT");
-  db.execute("ANALYZE");
   return std::move(source).result();
 }
 

@@ -31,8 +31,8 @@ struct portfolio_kpi {
   std::int64_t property_count = 0;
   std::int64_t unit_count = 0;
   std::int64_t installation_count = 0;
-  std::string latest_meter;                   ///< serial number; empty when no meter reported in the last 48 hours
-  std::int64_t latest_reading_at = 0;         ///< Unix time in seconds
+  std::string latest_meter;            ///< serial number; empty when no meter reported in the last 48 hours
+  std::int64_t latest_reading_at = 0;  ///< Unix time in seconds
   std::int64_t latest_reading_watt_hours = 0;
 
   friend bool operator==(const portfolio_kpi&, const portfolio_kpi&) = default;

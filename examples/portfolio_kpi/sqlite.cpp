@@ -13,8 +13,9 @@ connection::connection(std::string_view name) {
   // connection a page cache of its own, so readers do not wait for each other; and there is no file to clean up.
   const std::string uri = fmt::format("file:/{}?vfs=memdb", name);
   sqlite3* opened = nullptr;
-  const int result = sqlite3_open_v2(
-      uri.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int result =
+      sqlite3_open_v2(uri.c_str(), &opened,
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
   handle_.reset(opened);
   if (result != SQLITE_OK) throw database_error{opened, "opening " + uri + " (3.36 or later is needed)"};
   sqlite3_busy_timeout(opened, 10'000);

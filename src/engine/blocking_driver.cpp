@@ -20,7 +20,9 @@ using namespace std::chrono_literals;
 constexpr auto idle_check = 100ms;
 
 net::clock::time_point after(net::clock::time_point now, std::chrono::milliseconds span) {
-  return span >= net::clock::time_point::max() - now ? net::clock::time_point::max() : now + span;
+  // Compared in the coarser unit: no_timeout has no representation in the clock's.
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(net::clock::time_point::max() - now);
+  return span >= left ? net::clock::time_point::max() : now + span;
 }
 
 std::string words(int fault) { return std::generic_category().message(fault); }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -25,6 +26,12 @@ connect_result given_up(net::ready how) {
   return result;
 }
 
+/// How long written bytes may stay unacknowledged: long enough for every command that is on the way.
+std::chrono::milliseconds unacknowledged_limit(const client_options& options) {
+  using namespace std::chrono_literals;
+  return std::clamp<std::chrono::milliseconds>(std::min<std::chrono::milliseconds>(options.timeout, 1h) * 2, 2s, 1h);
+}
+
 std::string words(int fault) { return std::generic_category().message(fault); }
 
 /// Tries every address, each with its share of the time that is left.
@@ -34,7 +41,7 @@ connect_result open(const client_options& options, std::span<const net::address>
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     const auto now = net::clock::now();
     const auto share = (deadline - now) / static_cast<int>(addresses.size() - i);
-    auto attempt = net::socket::connect(addresses[i], now + share, options.connect_timeout, wakeups);
+    auto attempt = net::socket::connect(addresses[i], now + share, unacknowledged_limit(options), wakeups);
     if (attempt.how == net::ready::woken) return given_up(attempt.how);
     if (attempt.how == net::ready::io && attempt.fault == 0) {
       connect_result result;

@@ -20,7 +20,7 @@ void set(int fd, int level, int option, int value) noexcept {
   [[maybe_unused]] const int ignored = ::setsockopt(fd, level, option, &value, sizeof value);
 }
 
-void tune_tcp(int fd, clock::duration unacknowledged) noexcept {
+void tune_tcp(int fd, std::chrono::milliseconds unacknowledged) noexcept {
   set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #ifdef TCP_KEEPIDLE
@@ -29,8 +29,7 @@ void tune_tcp(int fd, clock::duration unacknowledged) noexcept {
   set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 #endif
 #ifdef TCP_USER_TIMEOUT
-  const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(unacknowledged);
-  set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(limit.count()));
+  set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(unacknowledged.count()));
 #else
   (void)unacknowledged;
 #endif
@@ -77,7 +76,7 @@ address socket::unix_address(const std::string& path) {
   return to;
 }
 
-socket::attempt socket::connect(const address& to, clock::time_point deadline, clock::duration unacknowledged,
+socket::attempt socket::connect(const address& to, clock::time_point deadline, std::chrono::milliseconds unacknowledged,
                                 std::span<const int> wakeups) {
   attempt result;
   descriptor fd{open_stream(to.storage.ss_family)};

@@ -4,6 +4,7 @@
 #include "net/resolver.hpp"
 #include "net/wait.hpp"
 
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -27,7 +28,7 @@ class socket {
 
   struct attempt;
   /// Connects to one address. See `attempt`.
-  static attempt connect(const address& to, clock::time_point deadline, clock::duration unacknowledged,
+  static attempt connect(const address& to, clock::time_point deadline, std::chrono::milliseconds unacknowledged,
                          std::span<const int> wakeups);
   /// The address of a Unix domain socket. Errors: std::length_error when the path is too long for the system.
   static address unix_address(const std::string& path);

@@ -7,7 +7,9 @@
 inline constexpr tenantry::key_schema<"kpi:{tenant}:portfolio"> portfolio_kpi;
 
 #ifdef TENANTRY_FORBIDDEN
-void use(tenantry::cache<std::string>& cache) { cache.fetch("kpi:acme:portfolio", [] { return std::string{}; }); }
+void use(tenantry::cache<std::string>& cache) {
+  cache.fetch("kpi:acme:portfolio", [] { return std::string{}; });
+}
 #else
 auto use(tenantry::cache<std::string>& cache, const tenantry::tenant_id& acme) {
   return cache.fetch(portfolio_kpi(acme), [] { return std::string{}; });

@@ -3,6 +3,7 @@
 
 #ifndef TENANTRY_FORBIDDEN
 #include <tenantry/json_codec.hpp>
+
 #include <nlohmann/json.hpp>
 #endif
 

@@ -109,7 +109,7 @@ TEST_CASE("the JSON codec refuses what is not JSON, or JSON of another shape") {
        {""s, " "s, "\0"s, "{"s, "}"s, "nonsense"s, "OK"s, "nil"s, "NaN"s, "null"s, "true"s, "12"s, "[]"s, "{}"s, "\"kpi\""s,
         R"({"property_count":12})"s, R"({"property_count":"12","unit":"kWh"})"s, R"({"property_count":12,"unit":7})"s,
         R"({"property_count":null,"unit":"kWh"})"s, R"([{"property_count":12,"unit":"kWh"}])"s,
-        sample_text + "x", sample_text + sample_text, sample_text + "\0"s, "x" + sample_text,
+        sample_text + "x", sample_text + sample_text, "x" + sample_text,
         "a:2:{s:14:\"property_count\";i:12;s:4:\"unit\";s:3:\"kWh\";}"s, "\x80\x04\x95\x1c\x00\x00\x00"s,
         "\x82\xaeproperty_count\x0c"s, "\x1f\x8b\x08\x00"s, "{\"property_count\":12,\"unit\":\"\xff\"}"s}) {
     INFO("bytes: " << bytes);
@@ -122,6 +122,11 @@ TEST_CASE("a JSON value that was cut off anywhere is refused") {
     INFO("the first " << size << " bytes");
     CHECK_FALSE(decoded<kpi>(std::string_view{sample_text}.substr(0, size)).has_value());
   }
+}
+
+TEST_CASE("bytes that stand after a NUL are not ignored") {
+  CHECK_FALSE(decoded<kpi>(sample_text + "\0and more"s).has_value());
+  CHECK_FALSE(decoded<kpi>(sample_text + "\0"s + sample_text).has_value());
 }
 
 TEST_CASE("no bytes make the JSON codec do anything but answer or refuse") {

@@ -12,12 +12,18 @@
 #include <charconv>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <support/allocation_counter.hpp>
 #include <support/random_bytes.hpp>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -52,8 +58,16 @@ Number parsed(std::string_view digits) {
   return value;
 }
 
+/// libstdc++'s from_chars takes the smallest of these for out of range.
+template <>
+long double parsed<long double>(std::string_view digits) {
+  return std::strtold(std::string{digits}.c_str(), nullptr);
+}
+
 template <class T>
-concept can_be_sent = requires(const T& value) { tn::command{"X"sv, value}; } && tn::detail::command_argument<T>;
+concept can_be_sent = requires(const T& value) {
+  tn::command{"X"sv, value};
+} && tn::detail::command_argument<T>;
 
 }  // namespace
 
@@ -92,8 +106,8 @@ TEST_CASE("an argument may hold any bytes") {
   CHECK(second_word(tn::command{"SET", "\r\n$3\r\nDEL\r\n"}) == "\r\n$3\r\nDEL\r\n");
 }
 
-TEMPLATE_TEST_CASE("an integer is its decimal text", "", std::int8_t, std::uint8_t, short, unsigned short, int, unsigned,
-                   long, unsigned long, long long, unsigned long long) {
+TEMPLATE_TEST_CASE("an integer is its decimal text", "", std::int8_t, std::uint8_t, short, unsigned short, int,
+                   unsigned, long, unsigned long, long long, unsigned long long) {
   const TestType least = std::numeric_limits<TestType>::min();
   const TestType most = std::numeric_limits<TestType>::max();
   CHECK(second_word(tn::command{"X", least}) == std::to_string(least));
@@ -114,9 +128,9 @@ TEMPLATE_TEST_CASE("a floating point number is a text that gives it back", "", f
     const TestType back = parsed<TestType>(second_word(tn::command{"X", value}));
     return back == value && std::signbit(back) == std::signbit(value);
   };
-  for (const TestType value : {limits::min(), limits::max(), limits::lowest(), limits::denorm_min(), limits::epsilon(),
-                               limits::infinity(), -limits::infinity(), TestType(0.1L), TestType(-0.0L),
-                               TestType(1) / TestType(3), TestType(123456789)}) {
+  for (const TestType value :
+       {limits::min(), limits::max(), limits::lowest(), limits::denorm_min(), limits::epsilon(), limits::infinity(),
+        -limits::infinity(), TestType(0.1L), TestType(-0.0L), TestType(1) / TestType(3), TestType(123456789)}) {
     CHECK(round_trip(value));
   }
   CHECK(std::isnan(parsed<TestType>(second_word(tn::command{"X", limits::quiet_NaN()}))));
@@ -184,6 +198,21 @@ TEST_CASE("a command keeps its words when it is copied or moved") {
       CHECK(each->first_argument() == word);
     }
   }
+}
+
+TEST_CASE("looking at a command that was moved away does not end the program") {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::freopen("/dev/null", "w", stderr);
+    tn::command first{"SET", std::string(100, 'k')};
+    const tn::command taken = std::move(first);
+    const std::size_t seen = first.name().size() + first.first_argument().size();  // NOLINT(*-use-after-move)
+    ::_exit(seen <= taken.bytes().size() ? 0 : 1);
+  }
+  REQUIRE(child > 0);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
 }
 
 TEST_CASE("a command of words is the same as a command of arguments") {

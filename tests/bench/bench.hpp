@@ -1,0 +1,53 @@
+#pragma once
+// Rows of the benchmark: ours and a baseline, alternating in one run.
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+/// Keeps a result from being optimised away.
+template <class T>
+void keep(const T& value) {
+  asm volatile("" : : "r"(&value) : "memory");
+}
+
+/// One line of the table. A side is run for `rounds` rounds of about `round_time` each, in turn with the other.
+struct row {
+  std::string name;
+  std::string unit = "op/s";
+  std::string baseline_name;
+  bool higher_is_better = true;
+  /// Does its thing `times` times.
+  std::function<void(std::size_t times)> ours;
+  std::function<void(std::size_t times)> baseline;
+};
+
+struct result {
+  std::string name;
+  double ours = 0;
+  double baseline = 0;
+  std::string baseline_name;
+  std::string unit;
+  double ratio = 0;      // median of the rounds' ratios
+  double ratio_low = 0;  // quartiles
+  double ratio_high = 0;
+  bool higher_is_better = true;
+};
+
+struct plan {
+  int rounds = 15;
+  std::chrono::milliseconds round_time{100};
+};
+
+result run(const row& which, const plan& how);
+
+/// Every file of rows adds its own; `url` is that of a private server.
+void add_client_rows(std::vector<row>& rows, const std::string& url);
+void add_cache_rows(std::vector<row>& rows, const std::string& url);
+void add_name_rows(std::vector<row>& rows);
+
+}  // namespace bench

@@ -1,0 +1,137 @@
+// What a cache counts is what happened.
+
+#include "support/cache_rig.hpp"
+#include "support/concurrency.hpp"
+#include "support/kpi.hpp"
+#include "support/random_bytes.hpp"
+
+#include <tenantry/cache.hpp>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <future>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+namespace tn = tenantry;
+using support::acme;
+using support::gateway_health;
+using support::kpi;
+using support::redis_rig;
+
+}  // namespace
+
+TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
+  const redis_rig redis;
+  support::random_bytes random;
+  tn::cache<kpi> cache{redis.client};
+  redis.client.execute("CONFIG", "RESETSTAT");
+  std::uint64_t sets_by_hand = 0;
+  std::uint64_t fetches = 0;
+  std::uint64_t gets_that_hit = 0;
+  std::uint64_t throwing = 0;
+  std::uint64_t unencodable = 0;
+  std::uint64_t kept_back = 0;
+  for (int i = 0; i < 600; ++i) {
+    const tn::key k = gateway_health(acme, random.below(4));
+    const auto fetch = [&](auto loader) {
+      ++fetches;
+      return support::thrown_by([&] { return cache.fetch(k, loader); });
+    };
+    switch (random.below(9)) {
+      case 0: cache.invalidate(k); break;
+      case 1: cache.put(k, kpi{i, "put"}); break;
+      case 2:
+        ++sets_by_hand;
+        redis.set(k, "nonsense");
+        break;
+      case 3:
+        redis.client.execute("DEL", k);
+        redis.client.execute("LPUSH", k, "x");
+        break;
+      case 4: gets_that_hit += cache.get(k) ? 1U : 0U; break;
+      case 5: CHECK_FALSE(fetch([i] { return kpi{i, "fetched"}; })); break;
+      case 6: CHECK_FALSE(fetch([&] { return ++unencodable, kpi{i, "\xff"}; })); break;
+      case 7:
+        (void)fetch([&]() -> kpi {
+          ++throwing;
+          throw std::runtime_error{"no"};
+        });
+        break;
+      default: CHECK_FALSE(fetch([&](const tn::key&, tn::load_context& load) {
+          ++kept_back;
+          load.do_not_store();
+          return kpi{i};
+        }));
+    }
+  }
+  const tn::cache_stats stats = cache.stats();
+  CHECK(stats.hits + stats.misses + stats.read_failures == redis.calls("get"));
+  CHECK(stats.read_failures == 0);
+  CHECK(stats.undecodable > 0);
+  CHECK(stats.wrong_type > 0);
+  CHECK(stats.undecodable + stats.wrong_type <= stats.misses);
+  CHECK(fetches == (stats.hits - gets_that_hit) + stats.loads);
+  CHECK(throwing > 0);
+  CHECK(stats.load_failures == throwing);
+  CHECK(unencodable > 0);
+  CHECK(stats.encode_failures == unencodable);
+  CHECK(stats.stores == redis.calls("set") - sets_by_hand);
+  CHECK(stats.store_failures == 0);
+  CHECK(stats.waits == 0);
+  CHECK(stats.fenced == 0);
+}
+
+TEST_CASE("the counters add up with many threads: each fetch hits, loads or waits, and each load ends in one way") {
+  constexpr int threads = 8;
+  constexpr int rounds = 150;
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::cache<kpi> cache{redis.client};
+  support::random_bytes random;
+  redis.client.execute("CONFIG", "RESETSTAT");
+  std::atomic<std::uint64_t> loads{0};
+  std::atomic<std::uint64_t> throwing{0};
+  std::vector<std::future<void>> running;
+  for (int t = 0; t < threads; ++t) {
+    running.push_back(support::on_thread([&, seed = random.number()] {
+      std::mt19937_64 own{seed};
+      for (int i = 0; i < rounds; ++i) {
+        const tn::key k = gateway_health(acme, own() % 3);
+        if (own() % 4 == 0) cache.invalidate(k);
+        const bool fails = own() % 5 == 0;
+        (void)support::thrown_by([&] {
+          return cache.fetch(k, [&]() -> kpi {
+            ++loads;
+            if (!fails) return kpi{i, "fetched"};
+            ++throwing;
+            throw support::odd_fault{i};
+          });
+        });
+      }
+    }));
+  }
+  for (auto& each : running) each.get();
+  const tn::cache_stats stats = cache.stats();
+  CHECK(stats.loads == loads);
+  CHECK(stats.load_failures == throwing);
+  CHECK(stats.hits + stats.loads + stats.waits == std::uint64_t{threads} * rounds);
+  CHECK(stats.loads == stats.load_failures + stats.stores + stats.fenced);
+  CHECK(stats.hits + stats.misses == redis.calls("get"));
+  CHECK(stats.stores == redis.calls("set"));
+  CHECK(stats.read_failures + stats.store_failures + stats.encode_failures + stats.undecodable == 0);
+}
+
+TEST_CASE("a value that put could not write counts as an encode failure") {
+  const redis_rig redis;
+  tn::cache<kpi> cache{redis.client};
+  CHECK_THROWS_AS(cache.put(gateway_health(acme, 1), kpi{1, "\xff"}), tn::error);
+  CHECK(cache.stats().encode_failures == 1);
+  CHECK(cache.stats().store_failures == 0);
+}

@@ -1,0 +1,198 @@
+// What a reply may cost: limits, memory and CPU time, also where the server is broken or hostile.
+
+#include "reading.hpp"
+#include "resp/reply_reader.hpp"
+
+#include <tenantry/reply.hpp>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <ctime>
+#include <string>
+#include <string_view>
+#include <support/allocation_counter.hpp>
+#include <sys/resource.h>
+#include <utility>
+#include <vector>
+
+namespace tn = tenantry;
+using namespace std::string_literals;
+using namespace std::chrono_literals;
+using namespace reading;
+using tn::resp::reply_reader;
+
+namespace {
+
+std::chrono::nanoseconds cpu_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
+}
+
+/// The most memory the process ever had, so only a bound: earlier tests of the same process may have had more.
+std::size_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace
+
+TEST_CASE("the limits are those of the reader") {
+  const tn::reply_limits limits{.bytes = 5000, .elements = 100, .line = 200, .depth = 2};
+  CHECK(read("$4991\r\n" + std::string(4991, 'x') + "\r\n", 64, limits).replies.size() == 1);
+  const auto above = read("$4992\r\n" + std::string(4992, 'x') + "\r\n", 64, limits);
+  CHECK(above.refused);
+  CHECK(above.taken <= 64);
+  CHECK(read("+" + std::string(197, 'x') + "\r\n", 64, limits).replies.size() == 1);
+  CHECK(read("+" + std::string(198, 'x') + "\r\n", 64, limits).refused);
+  CHECK(read("*100\r\n" + repeated(":1\r\n", 100), 64, limits).replies.size() == 1);
+  CHECK(read("*101\r\n" + repeated(":1\r\n", 101), 64, limits).refused);
+  CHECK(read("*1\r\n*1\r\n:1\r\n", 64, limits).replies.size() == 1);
+  CHECK(read("*1\r\n*1\r\n*1\r\n:1\r\n", 64, limits).refused);
+}
+
+TEST_CASE("a reply as large as the default limits allow is read") {
+  const std::string header = "$" + std::to_string(64 * mebi - 13) + "\r\n";
+  REQUIRE(header.size() == 11);
+  const std::string bytes = header + std::string(64 * mebi - 13, 'x') + "\r\n";
+  const auto large = read(bytes, 64U << 10U);
+  REQUIRE(large.replies.size() == 1);
+  CHECK(large.replies[0].str().size() == 64 * mebi - 13);
+  CHECK(read("$" + std::to_string(64 * mebi - 12) + "\r\n", whole).refused);
+
+  const auto wide = read("*1048576\r\n" + repeated(":1\r\n", mebi), 64U << 10U);
+  REQUIRE(wide.replies.size() == 1);
+  CHECK(wide.replies[0].elements().size() == mebi);
+  CHECK(wide.replies[0][mebi - 1].integer() == 1);
+}
+
+TEST_CASE("hostile replies are refused at once, in little time and memory") {
+  const std::vector<std::pair<std::string, std::size_t>> hostile{
+      {"*2147483647\r\n", 16},
+      {"*1048577\r\n", 16},
+      {repeated("*1\r\n", mebi), 64},
+      {repeated("*2\r\n", mebi), 64},
+      {"$9223372036854775807\r\n" + std::string(mebi, 'x'), 64},
+      {"+" + std::string(64 * mebi, 'x'), (64U << 10U) + 2},
+      {"$" + std::string(64 * mebi, '1'), (64U << 10U) + 2},
+      {":" + std::string(64 * mebi, '0'), (64U << 10U) + 2},
+      {"*" + std::string(64 * mebi, '0'), (64U << 10U) + 2},
+      {repeated("\n", mebi), 16},
+      {"+\n" + repeated("\n", mebi), 16},
+      {"$3\r\nabcXX+OK\r\n", 16},
+      {"*-2\r\n", 16},
+      {"$-2\r\n", 16},
+      {":12a\r\n", 16},
+      {"HTTP/1.1 400 Bad Request\r\n", 16},
+      {"\x15\x03\x03\x00\x02\x02\x28"s, 16},
+      {"_\r\n", 16},
+      {"%1\r\n+a\r\n+b\r\n", 16},
+      {">2\r\n+invalidate\r\n*0\r\n", 32},
+      {"$?\r\n;4\r\nabcd\r\n;0\r\n", 32}};
+  for (const auto& [bytes, enough] : hostile) {
+    CAPTURE(bytes.substr(0, 24), bytes.size());
+    for (const std::size_t segment : {std::size_t{16}, std::size_t{1000}, whole}) {
+      const std::size_t memory = peak_memory();
+      const support::allocation_counter allocations;
+      const auto before = cpu_time();
+      const auto out = read(bytes, segment);
+      const auto used = cpu_time() - before;
+      CHECK(out.refused);
+      CHECK(out.replies.empty());
+      CHECK(used < 50ms);
+      CHECK(allocations.count() < 100);
+      CHECK(peak_memory() - memory < 4 * mebi);
+      if (segment != whole) CHECK(out.taken <= enough + segment);
+    }
+  }
+}
+
+TEST_CASE("what was announced costs nothing until it arrives") {
+  for (const std::string_view header : {"$60000000\r\n", "*1048576\r\n", "*1\r\n$60000000\r\n"}) {
+    CAPTURE(header);
+    const std::size_t memory = peak_memory();
+    reply_reader reader{{}};
+    std::string_view bytes = header;
+    arrive(reader, bytes, whole);
+    CHECK_FALSE(reader.next());
+    CHECK(reader.room().size() <= 64U << 10U);
+    CHECK(peak_memory() - memory < 4 * mebi);
+  }
+}
+
+TEST_CASE("the buffer grows with what arrived and shrinks when it has passed") {
+  reply_reader reader{{}};
+  const std::string bytes = "$" + std::to_string(16 * mebi) + "\r\n" + std::string(16 * mebi, 'x') + "\r\n";
+  std::string_view rest = bytes;
+  while (!rest.empty()) {
+    const std::size_t arrived = bytes.size() - rest.size();
+    REQUIRE(reader.room().size() <= arrived + (64U << 10U));
+    REQUIRE_FALSE(reader.next());
+    arrive(reader, rest, 10'000);
+  }
+  REQUIRE(reader.next());
+  CHECK(reader.room().size() <= 64U << 10U);
+}
+
+TEST_CASE("many replies in one buffer need no allocation of the reader for each") {
+  reply_reader reader{{}};
+  const std::string bytes = repeated("+OK\r\n", 3000);
+  const auto pass = [&] {
+    std::string_view rest = bytes;
+    std::size_t count = 0;
+    while (!rest.empty()) {
+      arrive(reader, rest, whole);
+      while (reader.next()) ++count;
+    }
+    return count;
+  };
+  REQUIRE(pass() == 3000);
+  const support::allocation_counter allocations;
+  REQUIRE(pass() == 3000);
+  CHECK(allocations.count() < 10);
+}
+
+TEST_CASE("each byte is looked at once, however small the segments") {
+  // Quadratic work would take minutes where these bounds are ten times what is needed, and more.
+  SECTION("of a line") {
+    const std::string bytes = "+" + std::string(4 * mebi, 'x') + "\r\n";
+    const tn::reply_limits limits{.line = 8 * mebi};
+    const auto before = cpu_time();
+    const auto out = read(bytes, 7, limits);
+    CHECK(cpu_time() - before < 3s);
+    CHECK(out.replies.size() == 1);
+  }
+  SECTION("of a string") {
+    const std::string bytes = "$" + std::to_string(8 * mebi) + "\r\n" + std::string(8 * mebi, '\n') + "\r\n";
+    const auto before = cpu_time();
+    const auto out = read(bytes, 7);
+    CHECK(cpu_time() - before < 6s);
+    CHECK(out.replies.size() == 1);
+  }
+  SECTION("of an array") {
+    const std::string bytes = "*500000\r\n" + repeated("$3\r\nabc\r\n", 500'000);
+    const auto before = cpu_time();
+    const auto out = read(bytes, 7);
+    CHECK(cpu_time() - before < 6s);
+    CHECK(out.replies.size() == 1);
+  }
+  SECTION("of an endless line in single bytes") {
+    const std::string bytes = "+" + std::string(mebi, 'x');
+    const tn::reply_limits limits{.line = 8 * mebi};
+    const auto before = cpu_time();
+    const auto out = read(bytes, 1, limits);
+    CHECK(cpu_time() - before < 3s);
+    CHECK(out.replies.empty());
+    CHECK_FALSE(out.refused);
+  }
+  SECTION("of many replies") {
+    const std::string bytes = repeated("+OK\r\n:1\r\n$5\r\nhello\r\n", 100'000);
+    const auto before = cpu_time();
+    const auto out = read(bytes, whole);
+    CHECK(cpu_time() - before < 6s);
+    CHECK(out.replies.size() == 300'000);
+  }
+}
