@@ -147,7 +147,7 @@ class demo {
     const visit once{.refreshes_at_least = 1};
     const auto queries = database_.queries();
     const auto waits = kpis_.stats().waits;
-    const statistics opened = open_dashboards(once, truths_, [this](std::size_t tenant) { return ask_cache(tenant); });
+    statistics opened = open_dashboards(once, truths_, [this](std::size_t tenant) { return ask_cache(tenant); });
     const auto asked = database_.queries() - queries;
     fmt::print(
         "\nNothing is cached, and {} dashboards open at the same moment: {} database queries, one for each tenant.\n"
@@ -174,7 +174,7 @@ class demo {
                                 database_.queries() - queries));
     };
     const auto through_cache = [this](std::size_t tenant) { return ask_cache(tenant); };
-    const statistics seen = open_dashboards(stay, truths_, through_cache, watch);
+    statistics seen = open_dashboards(stay, truths_, through_cache, watch);
     progress.clear();
     if (!reported) report_new_reading();
     return seen;

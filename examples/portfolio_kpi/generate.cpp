@@ -38,7 +38,7 @@ class generator {
   void add_tenant(std::string_view name) {
     made_.tenants.push_back({.tenant = tenantry::tenant_id{name}, .counted = {}});
     const auto properties = between(30, 70);
-    for (std::uint64_t i = 0; i < properties; ++i) add_property(name);
+    for (std::int64_t i = 0; i < properties; ++i) add_property(name);
   }
 
   [[nodiscard]] generated_portfolios result() && { return std::move(made_); }
@@ -57,7 +57,7 @@ class generator {
 
     const surroundings here{.live = live, .silent = tenant == silent_tenant || one_in(15)};
     const auto units = between(15, 45);
-    for (std::uint64_t i = 0; i < units; ++i) add_unit(id, here);
+    for (std::int64_t i = 0; i < units; ++i) add_unit(id, here);
   }
 
   void add_unit(std::int64_t property, surroundings here) {
@@ -67,8 +67,9 @@ class generator {
     here.live = here.live && !deleted;
     if (here.live) ++counted().unit_count;
 
-    if (one_in(5)) add_installation(id, now - seconds{between(60, 96 * 3600)}, here);  // an exchanged meter
+    if (one_in(5)) add_installation(id, now - between(1min, 96h), here);  // an exchanged meter
     if (!one_in(30)) add_installation(id, std::nullopt, here);
+    if (one_in(8)) add_installation(id, std::nullopt, here);  // another one, for the heat pump
   }
 
   void add_installation(std::int64_t unit, std::optional<sys_seconds> removed, surroundings here) {
@@ -79,12 +80,12 @@ class generator {
     if (here.live) ++counted().installation_count;
 
     // What no longer counts reports until the last minute, so a query that forgets a condition shows it as the latest.
-    sys_seconds last = now - (here.live ? seconds{between(300, 6 * 3600)} : seconds{60});
+    sys_seconds last = now - (here.live ? between(5min, 6h) : 1min);
     if (removed) last = *removed - 1s;
     if (here.silent) last -= 72h;
-    auto watt_hours = static_cast<std::int64_t>(between(1'000'000, 90'000'000));
+    auto watt_hours = between(1'000'000, 90'000'000);
     for (int i = readings_per_installation - 1; i >= 0; --i) {
-      watt_hours += static_cast<std::int64_t>(between(200, 4'000));
+      watt_hours += between(200, 4'000);
       add_reading({.installation = id, .at = last - i * between_readings, .watt_hours = watt_hours}, meter, here.live);
     }
   }
@@ -103,7 +104,10 @@ class generator {
   portfolio_kpi& counted() { return made_.tenants.back().counted; }
 
   // The distributions of <random> differ between standard libraries, its engines do not.
-  std::uint64_t between(std::uint64_t low, std::uint64_t high) { return low + random_() % (high - low + 1); }
+  std::int64_t between(std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(high - low + 1));
+  }
+  seconds between(seconds low, seconds high) { return seconds{between(low.count(), high.count())}; }
   bool one_in(std::uint64_t n) { return random_() % n == 0; }
   std::optional<std::int64_t> some_days_ago() {
     return (now - std::chrono::days{between(1, 900)}).time_since_epoch().count();
@@ -113,7 +117,7 @@ class generator {
   statement unit_;
   statement installation_;
   statement reading_;
-  std::mt19937_64 random_{20260301};  // NOLINT(*-msc51-cpp): the same data in every run
+  std::mt19937_64 random_{20260301};  // always the same data
   generated_portfolios made_;
 };
 

@@ -41,7 +41,7 @@ class TENANTRY_EXPORT command {
   /// The command of these words, the first of which is its name. Errors: invalid_option when there is none.
   explicit command(std::span<const std::string_view> words);
 
-  /// The name as given: "GET".
+  /// The name as given: "GET"; nothing in a command that was moved away.
   [[nodiscard]] std::string_view name() const noexcept { return word(name_); }
   /// The first argument after the name, or nothing: "REPLY" of `CLIENT REPLY OFF`.
   [[nodiscard]] std::string_view first_argument() const noexcept { return word(first_); }
@@ -58,7 +58,7 @@ class TENANTRY_EXPORT command {
   void encode_words(std::string_view name, const Words& words);
   void encode(std::string_view name, std::span<const detail::argument_text> words);
   [[nodiscard]] std::string_view word(place at) const noexcept {
-    return std::string_view{bytes_}.substr(at.begin, at.size);
+    return at.begin + at.size <= bytes_.size() ? std::string_view{bytes_}.substr(at.begin, at.size) : std::string_view{};
   }
 
   std::string bytes_;

@@ -16,7 +16,7 @@ namespace tenantry {
 class TENANTRY_EXPORT tag {
  public:
   /// Errors: invalid_name when the name is empty.
-  tag(tenant_id tenant, std::string_view name);
+  tag(const tenant_id& tenant, std::string_view name);
 
   [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }

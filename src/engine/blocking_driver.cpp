@@ -3,10 +3,10 @@
 #include "engine/options.hpp"
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <array>
 #include <new>
+#include <poll.h>
 #include <system_error>
 #include <utility>
 
@@ -81,7 +81,7 @@ void blocking_driver::work(pending& mine, lock& held) {
   while (!mine.settled() && !mine.stopped && !expired) {
     if (phase_ == phase::offline) {
       expired = connect(mine, held);
-    } else if (phase_ == phase::online && !broken_ && !writing_ && lane_.has_output()) {
+    } else if (phase_ == phase::online && !broken_ && writer_ == nullptr && lane_.has_output()) {
       expired = write(mine, held);
     } else if (phase_ == phase::online && !broken_ && !reading_) {
       expired = read(mine, held);
@@ -148,7 +148,7 @@ bool blocking_driver::connect(pending& mine, lock& held) {
 
 bool blocking_driver::write(pending& mine, lock& held) {
   bool expired = false;
-  writing_ = true;
+  writer_ = &mine;
   while (!broken_ && lane_.has_output() && !mine.stopped && !expired) {
     std::string_view bytes;
     try {
@@ -173,7 +173,7 @@ bool blocking_driver::write(pending& mine, lock& held) {
       expired = how == net::ready::deadline;
     }
   }
-  writing_ = false;
+  writer_ = nullptr;
   leave_broken_connection();
   return expired;
 }
@@ -182,7 +182,7 @@ bool blocking_driver::read(pending& mine, lock& held) {
   bool expired = false;
   while (!broken_ && !mine.settled() && !mine.stopped && !expired) {
     expired = read_once(mine, held, POLLIN);
-    if (!writing_ && lane_.has_output()) break;  // left by a writer that did not wait for the socket
+    if (writer_ == nullptr && lane_.has_output()) break;  // left by a writer that did not wait for the socket
   }
   leave_broken_connection();
   return expired;
@@ -205,8 +205,11 @@ bool blocking_driver::read_once(const pending& mine, lock& held, short events) {
   reading_ = false;
   if (out_of_memory) break_connection(errc::connection_lost, "out of memory");
   switch (got.how) {
-    case net::transfer::status::would_block: break;
-    case net::transfer::status::failed: break_connection(errc::connection_lost, words(got.fault)); break;
+    case net::transfer::status::would_block:
+      break;
+    case net::transfer::status::failed:
+      break_connection(errc::connection_lost, words(got.fault));
+      break;
     case net::transfer::status::ended:
       break_connection(errc::connection_lost, "the server closed the connection");
       break;
@@ -230,7 +233,7 @@ net::ready blocking_driver::wait_on_socket(const pending& mine, short events) co
 }
 
 void blocking_driver::check_idle_connection(net::clock::time_point now) {
-  if (phase_ != phase::online || broken_ || writing_ || reading_ || !lane_.idle()) return;
+  if (phase_ != phase::online || broken_ || writer_ != nullptr || reading_ || !lane_.idle()) return;
   if (now - last_use_ < idle_check) return;
   if (socket_.has_news()) {
     break_connection(errc::connection_lost, "the server closed the idle connection");
@@ -245,7 +248,7 @@ void blocking_driver::break_connection(errc code, std::string why) {
 }
 
 void blocking_driver::leave_broken_connection() {
-  if (!broken_ || writing_ || reading_) return;
+  if (!broken_ || writer_ != nullptr || reading_) return;
   lane_.ended(*broken_, settled_);
   if (ended_) lane_.unreachable(*broken_, settled_);
   broken_.reset();
@@ -256,11 +259,11 @@ void blocking_driver::leave_broken_connection() {
 
 /// Wakes a thread for a role that is needed and free.
 void blocking_driver::hand_on() {
-  const bool writer_needed = phase_ == phase::online && !writing_ && lane_.has_output();
+  const bool writer_needed = phase_ == phase::online && writer_ == nullptr && lane_.has_output();
   const bool reader_needed = phase_ == phase::online && !reading_ && lane_.expects_replies();
   const bool connector_needed = phase_ == phase::offline;
   if (!writer_needed && !reader_needed && !connector_needed) return;
-  if (exchange* next = lane_.somebody(); next != nullptr) static_cast<pending*>(next)->wake.notify_one();
+  if (exchange* next = lane_.somebody(writer_); next != nullptr) static_cast<pending*>(next)->wake.notify_one();
 }
 
 void blocking_driver::notify_settled(const pending* except) {

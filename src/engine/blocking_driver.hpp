@@ -79,7 +79,7 @@ class blocking_driver {
   lane lane_;
   net::socket socket_;      // used without the mutex by writer and reader; replaced when neither is there
   net::resolver names_;     // used by the connector
-  bool writing_ = false;
+  const pending* writer_ = nullptr;
   bool reading_ = false;
   std::optional<failure> broken_;  // the connection is to be left
   net::clock::time_point last_use_{};

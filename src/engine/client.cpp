@@ -1,9 +1,8 @@
-#include <tenantry/client.hpp>
-
 #include "engine/blocking_driver.hpp"
 #include "engine/options.hpp"
 #include "engine/shared_rules.hpp"
 
+#include <tenantry/client.hpp>
 #include <tenantry/error.hpp>
 
 #include <utility>
@@ -29,7 +28,10 @@ reply value_or_throw(const command& sent, reply answer) {
 }  // namespace
 
 void caller::run(std::span<const command> commands, std::span<reply> replies) const {
-  for (const command& each : commands) detail::check_shareable(each);
+  for (const command& each : commands) {
+    if (each.bytes().empty()) throw invalid_option{"a command that was moved away cannot be sent"};
+    detail::check_shareable(each);
+  }
   driver_->run(commands, replies, options_);
 }
 
@@ -63,7 +65,8 @@ reply caller::eval(const script& what, std::span<const std::string_view> keys,
 
 client::client(std::string_view url) : client{client_options::from_url(url)} {}
 
-client::client(client_options options) : client{std::make_unique<detail::blocking_driver>(checked(std::move(options)))} {}
+client::client(client_options options)
+    : client{std::make_unique<detail::blocking_driver>(checked(std::move(options)))} {}
 
 client::client(std::unique_ptr<detail::blocking_driver> driver)
     : caller{*driver, call_options{}}, owned_{std::move(driver)} {}

@@ -4,9 +4,9 @@
 #include "engine/options.hpp"
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <algorithm>
+#include <poll.h>
 #include <system_error>
 #include <utility>
 

@@ -36,17 +36,29 @@ bool is_cluster(const reply& fields) {
   return false;
 }
 
-[[noreturn]] void refuse(const reply& answer) {
-  const std::string& text = answer.error_text();
-  const bool credentials = text.starts_with("WRONGPASS") || text.starts_with("NOAUTH") || text.starts_with("NOPERM") ||
-                           text.find("AUTH") != std::string::npos;
-  throw connection_error{credentials ? errc::auth : errc::unreachable, execution::not_sent,
-                         fmt::format("handshake refused: {}", text)};
+errc code_of(std::string_view text) noexcept {
+  if (text.starts_with("ERR unknown command")) return errc::unsupported;
+  for (const std::string_view word : {"WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR Client sent AUTH"}) {
+    if (text.starts_with(word)) return errc::auth;
+  }
+  for (const std::string_view word : {"LOADING", "MASTERDOWN", "BUSY"}) {
+    if (text.starts_with(word)) return errc::not_ready;
+  }
+  return text.starts_with("ERR max number of clients") ? errc::unreachable : errc::server;
+}
+
+/// What the server said, without the password: some servers repeat the words of a command that they do not know.
+std::string without(std::string text, const std::string& secret) {
+  for (std::size_t at = 0; !secret.empty() && (at = text.find(secret, at)) != std::string::npos;) {
+    text.replace(at, secret.size(), "***");
+    at += 3;
+  }
+  return text;
 }
 
 }  // namespace
 
-handshake::handshake(const client_options& options) {
+handshake::handshake(const client_options& options) : secret_{options.password} {
   steps_.push_back({kind::hello, hello(options)});
   // Servers before 7.2 do not know SETINFO; it only helps whoever reads CLIENT LIST.
   steps_.push_back({kind::optional, command{"CLIENT", "SETINFO", "LIB-NAME", "tenantry"}});
@@ -63,7 +75,11 @@ std::string handshake::bytes() const {
 void handshake::accept(const reply& answer) {
   const kind what = steps_[answered_++].what;
   if (what == kind::optional) return;
-  if (answer.is_error()) refuse(answer);
+  if (answer.is_error()) {
+    const std::string& text = answer.error_text();
+    throw connection_error{code_of(text), execution::not_sent,
+                           fmt::format("handshake refused: {}", without(text, secret_))};
+  }
   if (what == kind::hello && answer.type() == reply_type::array && is_cluster(answer)) {
     throw connection_error{errc::unsupported, execution::not_sent,
                            "the server runs in cluster mode, which this version does not support"};

@@ -19,17 +19,18 @@ class handshake {
   [[nodiscard]] std::string bytes() const;
   [[nodiscard]] bool complete() const noexcept { return answered_ == steps_.size(); }
 
-  /// Takes the next reply. Errors: connection_error (auth, unsupported, unreachable), all not_sent: no command of the
-  /// application was on the way.
+  /// Takes the next reply. Errors: connection_error (auth, unsupported, unreachable, not_ready, server), all not_sent:
+  /// no command of the application was on the way.
   void accept(const reply& answer);
 
  private:
   enum class kind : unsigned char { hello, optional, select };
   struct step {
-    kind what;
+    kind what = kind::optional;
     command sent;
   };
 
+  std::string secret_;
   std::vector<step> steps_;
   std::size_t answered_ = 0;
 };

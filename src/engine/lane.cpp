@@ -90,11 +90,14 @@ void lane::unreachable(const failure& why, std::vector<exchange*>& settled) {
   queued_.clear();
 }
 
-exchange* lane::somebody() const noexcept {
+exchange* lane::somebody(const exchange* except) const noexcept {
   for (const slot& each : in_flight_.items()) {
-    if (each.owner != nullptr) return each.owner;
+    if (each.owner != nullptr && each.owner != except) return each.owner;
   }
-  return queued_.empty() ? nullptr : queued_.items().front();
+  for (exchange* each : queued_.items()) {
+    if (each != except) return each;
+  }
+  return nullptr;
 }
 
 }  // namespace tenantry::detail

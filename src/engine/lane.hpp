@@ -79,8 +79,8 @@ class lane {
   [[nodiscard]] bool idle() const noexcept { return in_flight_.empty() && !has_output(); }
   /// True when replies are expected, if only for tombstones.
   [[nodiscard]] bool expects_replies() const noexcept { return !in_flight_.empty(); }
-  /// Somebody who still waits, or nullptr.
-  [[nodiscard]] exchange* somebody() const noexcept;
+  /// Somebody who still waits, other than `except`, or nullptr.
+  [[nodiscard]] exchange* somebody(const exchange* except = nullptr) const noexcept;
 
  private:
   struct slot {

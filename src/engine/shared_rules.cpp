@@ -19,11 +19,11 @@ using namespace std::string_view_literals;
 
 // Both lists are sorted.
 constexpr std::array refused_names{
-    "ASKING"sv,     "AUTH"sv,      "BLMOVE"sv,       "BLMPOP"sv,     "BLPOP"sv,        "BRPOP"sv,    "BRPOPLPUSH"sv,
-    "BZMPOP"sv,     "BZPOPMAX"sv,  "BZPOPMIN"sv,     "DISCARD"sv,    "EXEC"sv,         "HELLO"sv,    "MONITOR"sv,
-    "MULTI"sv,      "PSUBSCRIBE"sv, "PSYNC"sv,       "PUNSUBSCRIBE"sv, "QUIT"sv,       "READONLY"sv, "READWRITE"sv,
-    "RESET"sv,      "SELECT"sv,    "SSUBSCRIBE"sv, "SUBSCRIBE"sv,    "SUNSUBSCRIBE"sv, "SYNC"sv,
-    "UNSUBSCRIBE"sv, "UNWATCH"sv,  "WAIT"sv,         "WAITAOF"sv,    "WATCH"sv};
+    "ASKING"sv,      "AUTH"sv,       "BLMOVE"sv,   "BLMPOP"sv,       "BLPOP"sv,     "BRPOP"sv,        "BRPOPLPUSH"sv,
+    "BZMPOP"sv,      "BZPOPMAX"sv,   "BZPOPMIN"sv, "DISCARD"sv,      "EXEC"sv,      "HELLO"sv,        "MONITOR"sv,
+    "MULTI"sv,       "PSUBSCRIBE"sv, "PSYNC"sv,    "PUNSUBSCRIBE"sv, "QUIT"sv,      "READONLY"sv,     "READWRITE"sv,
+    "REPLCONF"sv,    "RESET"sv,      "SELECT"sv,   "SSUBSCRIBE"sv,   "SUBSCRIBE"sv, "SUNSUBSCRIBE"sv, "SYNC"sv,
+    "UNSUBSCRIBE"sv, "UNWATCH"sv,    "WAIT"sv,     "WAITAOF"sv,      "WATCH"sv};
 constexpr std::array refused_client{"CACHING"sv, "NO-TOUCH"sv, "REPLY"sv, "TRACKING"sv};
 
 constexpr std::size_t longest = 13;
@@ -57,6 +57,11 @@ bool blocks(const command& one) {
     const std::string word = upper(rest.substr(0, size));
     if (word == "BLOCK" || word == "STREAMS") return word == "BLOCK";
     rest.remove_prefix(size + 2);
+    for (int names = word == "GROUP" ? 2 : 0; names > 0 && !rest.empty(); --names) {
+      const std::string_view name_digits = line();
+      std::from_chars(name_digits.data(), name_digits.data() + name_digits.size(), size);
+      rest.remove_prefix(size + 2);
+    }
   }
   return false;
 }

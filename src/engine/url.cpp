@@ -107,11 +107,15 @@ void read_parameter(std::string_view text, client_options& out) {
   } else if (name == "connect_timeout") {
     out.connect_timeout = duration(value, "connect_timeout");
   } else {
-    refuse("parameter", fmt::format("\"{}\" is not known; there are db, client_name, timeout and connect_timeout", name));
+    // A name that could be a piece of a password is not repeated.
+    const bool plain = std::ranges::all_of(name, [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; });
+    refuse("parameter", fmt::format("{}is not known; there are db, client_name, timeout and connect_timeout",
+                                    plain ? fmt::format("\"{}\" ", name) : ""));
   }
 }
 
 void read_parameters(std::string_view text, client_options& out) {
+  if (text.find('@') != std::string_view::npos) refuse("parameter", "holds an @; encode ? and @ in a password");
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('&'), text.size());
     read_parameter(text.substr(0, end), out);
@@ -166,6 +170,8 @@ void check(const client_options& options) {
   using namespace std::chrono_literals;
   if (options.unix_socket.empty() && options.host.empty()) refuse_option("host", "is empty");
   if (options.unix_socket.empty() && options.port == 0) refuse_option("port", "is 0");
+  if (options.host.find('\0') != std::string::npos) refuse_option("host", "holds a zero byte");
+  if (options.unix_socket.find('\0') != std::string::npos) refuse_option("unix_socket", "holds a zero byte");
   if (options.unix_socket.size() > 107) refuse_option("unix_socket", "is longer than 107 bytes");
   if (options.timeout <= 0ms) refuse_option("timeout", "is not positive");
   if (options.connect_timeout <= 0ms) refuse_option("connect_timeout", "is not positive");

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
 
 namespace tenantry {
 
@@ -38,7 +37,7 @@ bool tenant_id::valid(std::string_view id) noexcept {
   return !id.empty() && id.size() <= max_size && std::ranges::all_of(id, is_tenant_byte);
 }
 
-tag::tag(tenant_id tenant, std::string_view name) : tenant_{std::move(tenant)}, name_{name} {
+tag::tag(const tenant_id& tenant, std::string_view name) : tenant_{tenant}, name_{name} {
   if (name.empty()) throw invalid_name{fmt::format("a tag of tenant {} has an empty name", tenant_.str())};
 }
 

@@ -21,7 +21,7 @@ std::size_t digits_of(std::size_t number) noexcept {
 std::size_t bulk_size(std::string_view word) noexcept { return 1 + digits_of(word.size()) + 2 + word.size() + 2; }
 
 char* put(char* out, std::string_view bytes) noexcept {
-  std::memcpy(out, bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(out, bytes.data(), bytes.size());  // an empty view may hold no address
   return out + bytes.size();
 }
 

@@ -30,8 +30,10 @@ std::string_view hint(std::string_view bytes) {
   return "";
 }
 
+/// Only the one form in which servers write a number, which every version of the decoder takes too.
 std::optional<std::int64_t> integer_of(std::string_view digits) noexcept {
-  if (digits.starts_with('+')) digits.remove_prefix(1);
+  const std::string_view magnitude = digits.starts_with('-') ? digits.substr(1) : digits;
+  if (magnitude.starts_with('0') && digits != "0") return std::nullopt;
   std::int64_t value = 0;
   const auto [end, fault] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (fault != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <future>
@@ -244,6 +245,34 @@ TEST_CASE("a loader may fetch other keys, and the same key of another cache") {
   CHECK(result->property_count == 11);
   CHECK(result.stored());
   CHECK(cache.get(inner).has_value());
+}
+
+TEST_CASE("loaders of many keys that all fetch one other key share a single load of it") {
+  constexpr std::uint64_t loaders = 8;
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::cache<kpi> cache{redis.client};
+  const tn::key shared = gateway_health(acme, "shared");
+  std::atomic<std::uint64_t> outside{loaders};
+  std::atomic<int> loads{0};
+  gate all_inside;
+  const auto shared_loader = [&] {
+    ++loads;
+    (void)eventually([&] { return cache.stats().waits == loaders - 1 || loads > 1; });
+    return kpi{7};
+  };
+  std::vector<std::future<tn::cached<kpi>>> fetching;
+  for (std::uint64_t i = 0; i < loaders; ++i) {
+    fetching.push_back(on_thread([&, i] {
+      return cache.fetch(gateway_health(acme, i), [&] {
+        if (--outside == 0) all_inside.open();
+        all_inside.wait();
+        return *cache.fetch(shared, shared_loader);
+      });
+    }));
+  }
+  for (auto& each : fetching) CHECK(each.get()->property_count == 7);
+  CHECK(loads == 1);
 }
 
 TEST_CASE("two loaders that fetch each other's key at the same time both end, with values") {

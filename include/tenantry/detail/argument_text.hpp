@@ -26,6 +26,7 @@ concept named_argument = requires(const T& name) {
 };
 
 /// A view of the caller's bytes, or the digits of a number held here. Valid while the argument is.
+// NOLINTBEGIN(cppcoreguidelines-pro-type-member-init): clearing digits_ would cost more than the rest
 class argument_text {
  public:
   template <text_argument T>
@@ -52,8 +53,9 @@ class argument_text {
 
  private:
   std::string_view view_;
-  std::array<char, 48> digits_;  // NOLINT(*-member-init): only the first digits_size_ bytes are read
+  std::array<char, 48> digits_;  // only the first digits_size_ bytes are ever written and read
   std::size_t digits_size_ = 0;
 };
+// NOLINTEND(cppcoreguidelines-pro-type-member-init)
 
 }  // namespace tenantry::detail

@@ -70,7 +70,7 @@ class schema_base {
    public:
     using tuple = decltype(tuple_type(std::make_index_sequence<info.arguments()>{}));
 
-    parts(tenant_id tenant, tuple arguments) : tenant_{std::move(tenant)}, arguments_{std::move(arguments)} {}
+    parts(const tenant_id& tenant, tuple arguments) : tenant_{tenant}, arguments_{std::move(arguments)} {}
 
     [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
     /// The arguments in order: std::uint64_t for a placeholder with a width, std::string for any other.

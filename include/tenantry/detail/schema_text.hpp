@@ -134,9 +134,9 @@ constexpr schema_defect read_segments(schema_info& info) noexcept {
       return defect;
     }
     for (std::size_t i = 0; i < info.count; ++i) {
-      if (here.kind == segment_kind::literal || info.segments[i].kind == segment_kind::literal) continue;
-      if (here.kind == segment_kind::tenant) return schema_defect::tenant_repeated;
-      if (here.name == info.segments[i].name) return schema_defect::duplicate_name;
+      if (here.kind == segment_kind::literal || info.segments[i].name != here.name) continue;
+      if (info.segments[i].kind == segment_kind::literal) continue;
+      return here.kind == segment_kind::tenant ? schema_defect::tenant_repeated : schema_defect::duplicate_name;
     }
     at += size + 1;
   }

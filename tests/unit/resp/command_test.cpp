@@ -12,6 +12,7 @@
 #include <charconv>
 #include <cmath>
 #include <concepts>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -63,6 +64,9 @@ template <>
 long double parsed<long double>(std::string_view digits) {
   return std::strtold(std::string{digits}.c_str(), nullptr);
 }
+
+/// For texts too long to be printed.
+bool same(std::string_view a, std::string_view b) { return a == b; }
 
 template <class T>
 concept can_be_sent = requires(const T& value) {
@@ -203,7 +207,8 @@ TEST_CASE("a command keeps its words when it is copied or moved") {
 TEST_CASE("looking at a command that was moved away does not end the program") {
   const pid_t child = ::fork();
   if (child == 0) {
-    std::freopen("/dev/null", "w", stderr);
+    std::signal(SIGABRT, SIG_DFL);
+    (void)std::freopen("/dev/null", "w", stderr);
     tn::command first{"SET", std::string(100, 'k')};
     const tn::command taken = std::move(first);
     const std::size_t seen = first.name().size() + first.first_argument().size();  // NOLINT(*-use-after-move)
@@ -247,13 +252,13 @@ TEST_CASE("a command without a name is refused") {
 TEST_CASE("lengths and counts are right where they gain a digit") {
   for (const std::size_t size : {9U, 10U, 11U, 99U, 100U, 101U, 999U, 1000U, 9999U, 10'000U, 99'999U, 100'000U}) {
     const std::string word(size, 'x');
-    CHECK(tn::command{"X", word}.bytes() == wire({"X", word}));
-    CHECK(tn::command{word, "x"}.bytes() == wire({word, "x"}));
+    CHECK(same(tn::command{"X", word}.bytes(), wire({"X", word})));
+    CHECK(same(tn::command{word, "x"}.bytes(), wire({word, "x"})));
   }
   for (const std::size_t count : {8U, 9U, 10U, 98U, 99U, 100U, 999U, 1000U}) {
     const std::vector<std::string_view> views(count, "w");
     const std::vector<std::string> words(count, "w");
-    CHECK(tn::command{views}.bytes() == wire(words));
+    CHECK(same(tn::command{views}.bytes(), wire(words)));
   }
 }
 
@@ -276,5 +281,6 @@ TEST_CASE("a command costs one allocation") {
   const std::string name(40, 'n');
   const support::allocation_counter allocations;
   const tn::command one{name, value, 1, 2.5, value, -3};
-  CHECK(allocations.count() == 1);
+  const std::size_t allocated = allocations.count();
+  CHECK(allocated == 1);
 }
