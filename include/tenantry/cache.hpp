@@ -140,7 +140,7 @@ class cache {
     } catch (const std::exception& refusal) {
       throw error{errc::encode, execution::not_sent, k.str() + ": " + refusal.what()};
     }
-    flights_.detach(k.str());
+    defeat_loads(k);
     store_.write(k, bytes, store_.options().ttl);
     flights_.detach(k.str());
   }
@@ -148,7 +148,7 @@ class cache {
   /// Removes the value of this key. When it returned, Redis has done so.
   /// Errors: as `caller::execute`; then nothing is known to be removed. Cost: one round trip (UNLINK).
   void invalidate(const key& k) {
-    flights_.detach(k.str());
+    defeat_loads(k);
     store_.remove(k);
     flights_.detach(k.str());
   }
@@ -179,6 +179,11 @@ class cache {
       store_.count(detail::cache_event::undecodable);
       return nullptr;
     }
+  }
+
+  /// The load of this key that is under way stores nothing, or has stored already when this returns.
+  void defeat_loads(const key& k) {
+    if (const auto storing = flights_.detach(k.str())) storing->wait_until_landed();
   }
 
   template <class Loader>

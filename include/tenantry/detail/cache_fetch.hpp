@@ -65,7 +65,7 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
     return fetch_event::loaded;
   };
   const auto store = [&] {
-    if (!flights_.current(k.str(), flight.joined)) {
+    if (!flights_.begin_store(k.str(), flight.joined)) {
       store_.count(cache_event::fenced);
       return fetch_event::not_stored;
     }

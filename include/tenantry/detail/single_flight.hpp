@@ -21,10 +21,14 @@ class single_flight {
    public:
     /// Waits for the leader. Throws what the leader's loader threw.
     Result wait() {
-      std::unique_lock held{mutex_};
-      landed_.wait(held, [this] { return result_.has_value() || fault_ != nullptr; });
+      wait_until_landed();
       if (fault_) std::rethrow_exception(fault_);
       return *result_;
+    }
+    /// Waits for the leader, whatever comes of its load.
+    void wait_until_landed() {
+      std::unique_lock held{mutex_};
+      landed_.wait(held, [this] { return result_.has_value() || fault_ != nullptr; });
     }
 
    private:
@@ -40,8 +44,9 @@ class single_flight {
 
     std::mutex mutex_;
     std::condition_variable landed_;
-    std::optional<Result> result_;
+    std::optional<Result> result_;  // this and the next do not change any more once one of them is set
     std::exception_ptr fault_;
+    bool storing_ = false;  // under the mutex of the flights
   };
 
   struct boarding {
@@ -63,11 +68,12 @@ class single_flight {
     return {entry, true};
   }
 
-  /// True while the flight can still be joined, that is, its key was not detached.
-  [[nodiscard]] bool current(const std::string& key, const std::shared_ptr<flight>& mine) {
+  /// Asks whether the leader may store its result: not when its key was detached. From a yes on, `detach` tells of it.
+  [[nodiscard]] bool begin_store(const std::string& key, const std::shared_ptr<flight>& mine) {
     const std::lock_guard held{mutex_};
     const auto found = flights_.find(key);
-    return found != flights_.end() && found->second == mine;
+    mine->storing_ = found != flights_.end() && found->second == mine;
+    return mine->storing_;
   }
 
   /// Ends a flight. Never throws.
@@ -81,10 +87,15 @@ class single_flight {
     mine->land(std::move(result), std::move(fault));
   }
 
-  /// Nobody joins the flight of this key from now on; those who did still get its result.
-  void detach(const std::string& key) {
+  /// Nobody joins the flight of this key from now on, and its result is not stored; those who joined still get it. A
+  /// flight that is being stored already is returned: what it writes can only be undone after it has landed.
+  std::shared_ptr<flight> detach(const std::string& key) {
     const std::lock_guard held{mutex_};
-    flights_.erase(key);
+    const auto found = flights_.find(key);
+    if (found == flights_.end()) return nullptr;
+    const std::shared_ptr<flight> detached = std::move(found->second);
+    flights_.erase(found);
+    return detached->storing_ ? detached : nullptr;
   }
 
  private:

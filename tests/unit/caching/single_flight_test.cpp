@@ -45,7 +45,7 @@ TEST_CASE("the first who joins leads, and all others follow the same flight") {
     CHECK_FALSE(later.leads);
     CHECK(later.joined == first.joined);
   }
-  CHECK(loads.current("k", first.joined));
+  CHECK(loads.begin_store("k", first.joined));
 }
 
 TEST_CASE("flights of different keys have nothing to do with each other") {
@@ -55,10 +55,10 @@ TEST_CASE("flights of different keys have nothing to do with each other") {
   CHECK(other.leads);
   CHECK(other.joined != one.joined);
   loads.land("k1", one.joined, make(1), nullptr);
-  CHECK(loads.current("k2", other.joined));
+  CHECK(loads.begin_store("k2", other.joined));
   CHECK_FALSE(loads.join("k2").leads);
   loads.detach("k1");
-  CHECK(loads.current("k2", other.joined));
+  CHECK(loads.begin_store("k2", other.joined));
 }
 
 TEST_CASE("all who follow a flight get the very object that its leader landed") {
@@ -98,7 +98,7 @@ TEST_CASE("who comes after the landing leads a new flight, whether the last one 
   flights loads;
   const auto first = loads.join("k");
   loads.land("k", first.joined, make(1), nullptr);
-  CHECK_FALSE(loads.current("k", first.joined));
+  CHECK_FALSE(loads.begin_store("k", first.joined));
   const auto second = loads.join("k");
   CHECK(second.leads);
   CHECK(second.joined != first.joined);
@@ -111,7 +111,7 @@ TEST_CASE("nobody joins a detached flight, and those who joined it before still 
   const auto leader = loads.join("k");
   const auto follower = loads.join("k");
   loads.detach("k");
-  CHECK_FALSE(loads.current("k", leader.joined));
+  CHECK_FALSE(loads.begin_store("k", leader.joined));
   const auto later = loads.join("k");
   CHECK(later.leads);
   CHECK(later.joined != leader.joined);
@@ -126,7 +126,7 @@ TEST_CASE("the landing of a detached flight leaves the newer flight of its key a
   loads.detach("k");
   const auto fresh = loads.join("k");
   loads.land("k", old.joined, make(1), nullptr);
-  CHECK(loads.current("k", fresh.joined));
+  CHECK(loads.begin_store("k", fresh.joined));
   const auto follower = loads.join("k");
   CHECK_FALSE(follower.leads);
   const value landed = make(2);
