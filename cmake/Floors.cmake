@@ -32,6 +32,7 @@ set(floor_caching_files
     detail/load_scope.hpp
     detail/single_flight.hpp
     detail/ttl.hpp
+    detail/wait_graph.hpp
     load_context.hpp)
 set(floor_limiting_files)
 set(floor_messaging_files)

@@ -24,8 +24,7 @@ int main(int argc, char** argv) try {
   const tn::tenant_id acme{"acme"};  // from the access token; refused unless it is well formed
   for (int visit = 1; visit <= 2; ++visit) {
     const tn::cached<kpi> hit = kpis.fetch(portfolio_kpi(acme));
-    const bool was_cached = hit.source() == tn::source::redis;
-    std::cout << hit->units << " units, " << (was_cached ? "from Redis" : "computed") << '\n';
+    std::cout << hit->units << " units, source: " << to_string(hit.source()) << '\n';  // computed, then redis
   }
   kpis.invalidate(portfolio_kpi(acme));  // the portfolio changed: the next fetch computes again
 } catch (const tn::error& failure) {     // typed: connection_error, timeout_error, server_error, invalid_name, ...

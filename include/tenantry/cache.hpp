@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -28,6 +29,9 @@ enum class source : unsigned char {
   computed,  ///< the loader ran, in this call or in one that this call waited for
   redis,     ///< it was in Redis
 };
+
+/// The enumerator's name, for logs: "redis".
+constexpr std::string_view to_string(source from) noexcept { return from == source::redis ? "redis" : "computed"; }
 
 /// A fetched value. Cheap to copy; the value is shared and immutable.
 template <class T>
@@ -134,14 +138,11 @@ class cache {
   /// Stores a value for the cache's ttl. Errors: as `caller::execute`; error (encode) when the codec refuses the value.
   /// Cost: one round trip.
   void put(const key& k, const T& value) {
-    std::string bytes;
-    try {
-      bytes = codec_.encode(value);
-    } catch (const std::exception& refusal) {
-      throw error{errc::encode, execution::not_sent, k.str() + ": " + refusal.what()};
-    }
+    std::shared_ptr<const error> refusal;
+    const std::optional<std::string> bytes = encoded(k, value, refusal);
+    if (!bytes) throw error{*refusal};
     defeat_loads(k);
-    store_.write(k, bytes, store_.options().ttl);
+    store_.write(k, *bytes, store_.options().ttl);
     flights_.detach(k.str());
   }
 
@@ -179,6 +180,21 @@ class cache {
       store_.count(detail::cache_event::undecodable);
       return nullptr;
     }
+  }
+
+  /// The bytes of a value, or nothing and why not.
+  std::optional<std::string> encoded(const key& k, const T& value, std::shared_ptr<const error>& refusal) {
+    std::string why = "the codec refused the value";
+    try {
+      return codec_.encode(value);
+    } catch (const std::exception& fault) {
+      why = fault.what();
+    } catch (...) {  // whatever a codec throws, the value has no bytes
+      why += " with an exception of its own kind";
+    }
+    store_.count(detail::cache_event::encode_failure);
+    refusal = std::make_shared<const error>(errc::encode, execution::not_sent, k.str() + ": " + why);
+    return std::nullopt;
   }
 
   /// The load of this key that is under way stores nothing, or has stored already when this returns.

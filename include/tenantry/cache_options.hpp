@@ -13,7 +13,7 @@ enum class envelope : unsigned char {
 };
 
 struct cache_options {
-  /// How long a value is kept. At least 1 ms.
+  /// How long a value is kept: from 1 ms to 100 years.
   std::chrono::milliseconds ttl = std::chrono::minutes{5};
   /// The fraction of `ttl` by which it is shortened at random, so that values stored together do not expire together:
   /// from 0 (never) to below 1. A value is never kept longer than `ttl`.

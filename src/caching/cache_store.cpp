@@ -3,15 +3,20 @@
 #include <tenantry/detail/ttl.hpp>
 #include <tenantry/error.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace tenantry::detail {
 
 namespace {
 
+/// Redis adds the time of day to a time to live, and refuses what overflows.
+constexpr std::chrono::milliseconds longest_ttl = std::chrono::years{100};
+
 const cache_options& checked(const cache_options& options) {
   using namespace std::chrono_literals;
   if (options.ttl < 1ms) throw invalid_option{"cache_options.ttl is less than 1 ms"};
+  if (options.ttl > longest_ttl) throw invalid_option{"cache_options.ttl is more than 100 years"};
   if (!(options.jitter >= 0.0 && options.jitter < 1.0)) {
     throw invalid_option{"cache_options.jitter is not from 0 to below 1"};
   }
@@ -42,7 +47,7 @@ std::optional<std::string> cache_store::read(const key& k) {
 }
 
 void cache_store::write(const key& k, const std::string& bytes, std::chrono::milliseconds ttl) {
-  const auto life = jittered(ttl, options_.jitter, options_.jitter > 0 ? random_unit() : 0.0);
+  const auto life = jittered(std::min(ttl, longest_ttl), options_.jitter, options_.jitter > 0 ? random_unit() : 0.0);
   try {
     redis_.execute("SET", k, bytes, "PX", life.count());
   } catch (const error&) {

@@ -38,12 +38,10 @@ double tenantry::detail::random_unit() {
   return 0.5;
 }
 
-TEST_CASE("a loader whose store is about to begin when the key is invalidated does not leave its value in Redis") {
+/// Runs `change` while a loaded value, "old", is about to be stored, and lets both end.
+template <class Change>
+tn::cached<kpi> change_during_store(tn::cache<kpi>& cache, const tn::key& k, Change&& change) {
   using namespace std::chrono_literals;
-  const support::must_end ends;
-  const support::redis_rig redis;
-  tn::cache<kpi> cache{redis.client};
-  const tn::key k = portfolio_kpi(acme);
   held_store store;
   auto loading = support::on_thread([&] {
     held = &store;
@@ -51,11 +49,29 @@ TEST_CASE("a loader whose store is about to begin when the key is invalidated do
   });
   const support::opens_at_end cleanup{store.released};
   REQUIRE(store.reached.wait());
-  auto invalidating = support::on_thread([&] { cache.invalidate(k); });
-  (void)invalidating.wait_for(300ms);  // it may return now, or wait for the store: both can be right
+  auto changing = support::on_thread(change);
+  (void)changing.wait_for(300ms);  // it may return now, or wait for the store: both can be right
   store.released.open();
-  invalidating.get();
-  const auto old = loading.get();
+  changing.get();
+  return loading.get();
+}
+
+TEST_CASE("a loader whose store is about to begin when the key is invalidated does not leave its value in Redis") {
+  const support::must_end ends;
+  const support::redis_rig redis;
+  tn::cache<kpi> cache{redis.client};
+  const tn::key k = portfolio_kpi(acme);
+  const auto old = change_during_store(cache, k, [&] { cache.invalidate(k); });
   CHECK(old->unit == "old");
   CHECK(cache.fetch(k, [] { return kpi{2, "new"}; })->unit == "new");
+}
+
+TEST_CASE("a loader whose store is about to begin when the key is put does not replace what was put") {
+  const support::must_end ends;
+  const support::redis_rig redis;
+  tn::cache<kpi> cache{redis.client};
+  const tn::key k = portfolio_kpi(acme);
+  const auto old = change_during_store(cache, k, [&] { cache.put(k, kpi{2, "put"}); });
+  CHECK(old->unit == "old");
+  CHECK(cache.fetch(k, [] { return kpi{3, "not called"}; })->unit == "put");
 }

@@ -187,6 +187,25 @@ TEST_CASE("redis_timeout is the deadline of get, put and invalidate too") {
   CHECK(elapsed_by([&] { CHECK(refused([&] { cache.invalidate(k); }) == tn::errc::timeout); }) < 2s);
 }
 
+TEST_CASE("an invalidation during a store that a frozen Redis does not answer ends in time, and throws") {
+  const support::must_end ends;
+  redis_server server = own_server();
+  const tn::client client{server.url()};
+  tn::cache<kpi> cache{client, {.redis_timeout = 200ms}};
+  const tn::key k = portfolio_kpi(acme);
+  support::gate frozen;
+  auto loading = support::on_thread([&] {
+    return cache.fetch(k, [&] {
+      server.pause();
+      frozen.open();
+      return twelve();
+    });
+  });
+  REQUIRE(frozen.wait());
+  CHECK(elapsed_by([&] { CHECK(refused([&] { cache.invalidate(k); }) == tn::errc::timeout); }) < 4s);
+  CHECK_FALSE(loading.get().stored());
+}
+
 TEST_CASE("get, put and invalidate throw while Redis is down, so that nothing is dropped in silence") {
   redis_server server = own_server();
   const tn::client client{server.url()};

@@ -25,7 +25,7 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
   std::shared_ptr<const error> failure;
   source from = source::redis;
   load_context context;
-  std::string bytes;
+  std::optional<std::string> bytes;
 
   const auto read = [&] {
     try {
@@ -40,7 +40,7 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
   const auto join = [&] {
     flight = flights_.join(k.str());
     if (flight.leads) return fetch_event::leads;
-    return detail::load_scope::active() ? fetch_event::may_not_wait : fetch_event::follows;
+    return flight.joined->begin_wait() ? fetch_event::follows : fetch_event::may_not_wait;
   };
   const auto load = [&] {
     store_.count(cache_event::load);
@@ -55,14 +55,8 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
     if (!machine.leads() || (context.chosen_ttl() && context.chosen_ttl()->count() <= 0)) {
       return fetch_event::loaded_unstorable;
     }
-    try {
-      bytes = codec_.encode(*value);
-    } catch (const std::exception& refusal) {
-      store_.count(cache_event::encode_failure);
-      failure = std::make_shared<const error>(errc::encode, execution::not_sent, k.str() + ": " + refusal.what());
-      return fetch_event::loaded_unstorable;
-    }
-    return fetch_event::loaded;
+    bytes = encoded(k, *value, failure);
+    return bytes ? fetch_event::loaded : fetch_event::loaded_unstorable;
   };
   const auto store = [&] {
     if (!flights_.begin_store(k.str(), flight.joined)) {
@@ -70,7 +64,7 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
       return fetch_event::not_stored;
     }
     try {
-      store_.write(k, bytes, context.chosen_ttl().value_or(store_.options().ttl));
+      store_.write(k, *bytes, context.chosen_ttl().value_or(store_.options().ttl));
     } catch (const error& fault) {
       failure = std::make_shared<const error>(fault);
       return fetch_event::not_stored;
@@ -85,7 +79,11 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
         case fetch_action::join: next = machine.on(join()); break;
         case fetch_action::load: next = machine.on(load()); break;
         case fetch_action::store: next = machine.on(store()); break;
-        case fetch_action::wait: store_.count(cache_event::wait); return flight.joined->wait();
+        case fetch_action::wait: {
+          const detail::led_load::wait_ends waited;
+          store_.count(cache_event::wait);
+          return flight.joined->wait();
+        }
         case fetch_action::answer: {
           cached<T> result{std::move(value), from, from == source::redis || machine.stored(), std::move(failure)};
           if (machine.leads()) flights_.land(k.str(), flight.joined, result, nullptr);

@@ -20,7 +20,7 @@ enum class fetch_event : unsigned char {
   failed,    ///< read: Redis could not be asked
   leads,     ///< join: this fetch leads a new flight
   follows,   ///< join: another fetch leads, and this one may wait for it
-  may_not_wait,  ///< join: another fetch leads, but this one runs inside a loader: waiting could be for itself
+  may_not_wait,  ///< join: another fetch leads, and waits for a load of this thread: waiting would never end
   loaded,    ///< load: a value that may be stored
   loaded_unstorable,  ///< load: a value that must not be stored
   stored,    ///< store: it is in Redis

@@ -1,6 +1,8 @@
 #pragma once
 // One load per key in a process: whoever comes later waits for the result of the first.
 
+#include <tenantry/detail/wait_graph.hpp>
+
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -17,7 +19,7 @@ namespace tenantry::detail {
 template <class Result>
 class single_flight {
  public:
-  class flight {
+  class flight : public led_load {
    public:
     /// Waits for the leader. Throws what the leader's loader threw.
     Result wait() {
@@ -34,6 +36,7 @@ class single_flight {
    private:
     friend class single_flight;
     void land(std::optional<Result> result, std::exception_ptr fault) {
+      this->finish();
       {
         const std::lock_guard held{mutex_};
         result_ = std::move(result);
@@ -61,6 +64,7 @@ class single_flight {
     if (entry) return {entry, false};
     try {
       entry = std::make_shared<flight>();
+      entry->lead();
     } catch (...) {
       flights_.erase(key);
       throw;

@@ -134,9 +134,32 @@ TEST_CASE("the landing of a detached flight leaves the newer flight of its key a
   CHECK(follower.joined->wait() == landed);
 }
 
+TEST_CASE("detach tells of a flight exactly while it is being stored") {
+  const support::must_end ends;
+  flights loads;
+  const auto loading = loads.join("k");
+  CHECK(loads.detach("k") == nullptr);  // it still loads: its store will be refused
+  CHECK_FALSE(loads.begin_store("k", loading.joined));
+
+  const auto storing = loads.join("k");
+  CHECK(loads.begin_store("k", storing.joined));
+  CHECK(loads.detach("other") == nullptr);
+  const auto told = loads.detach("k");
+  CHECK(told == storing.joined);
+  CHECK(loads.detach("k") == nullptr);
+  auto waiting = support::on_thread([&] { told->wait_until_landed(); });
+  loads.land("k", storing.joined, std::nullopt, std::make_exception_ptr(1));
+  CHECK_NOTHROW(waiting.get());  // also where the load failed
+
+  const auto landed = loads.join("k");
+  CHECK(loads.begin_store("k", landed.joined));
+  loads.land("k", landed.joined, make(1), nullptr);
+  CHECK(loads.detach("k") == nullptr);
+}
+
 TEST_CASE("detaching a key without a flight does nothing") {
   flights loads;
-  loads.detach("k");
+  CHECK(loads.detach("k") == nullptr);
   CHECK(loads.join("k").leads);
 }
 
