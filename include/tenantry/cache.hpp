@@ -86,9 +86,10 @@ concept loader_of = std::is_invocable_r_v<T, F&> || std::is_invocable_r_v<T, F&,
 /// Lifetime: the client must outlive the cache. A loader given to the constructor must be callable from many threads.
 template <class T, class Codec = default_codec<T>>
 class cache {
-  static_assert(codec_of<Codec, T>,
-                "tenantry: this cache needs a codec for its values: include <tenantry/json_codec.hpp> and give T to_json "
-                "and from_json, or name a codec as the second template argument");
+  static_assert(
+      codec_of<Codec, T>,
+      "tenantry: this cache needs a codec for its values: include <tenantry/json_codec.hpp> and give T to_json "
+      "and from_json, or name a codec as the second template argument");
 
  public:
   /// A cache whose loader is given to each fetch. Errors: invalid_option, naming the field.
@@ -97,8 +98,9 @@ class cache {
   /// A cache with a loader of its own.
   template <class Loader>
   cache(const client& redis, cache_options options, Loader loader) : store_{redis, options} {
-    static_assert(detail::loader_of<Loader, T>,
-                  "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
+    static_assert(
+        detail::loader_of<Loader, T>,
+        "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
     loader_ = [own = std::make_shared<Loader>(std::move(loader))](const key& k, load_context& context) -> T {
       return call(*own, k, context);
     };
@@ -115,8 +117,9 @@ class cache {
   /// The value of this key, from Redis or else from this loader, which runs inside this call only.
   template <class Loader>
   [[nodiscard]] cached<T> fetch(const key& k, Loader&& loader) {
-    static_assert(detail::loader_of<std::remove_reference_t<Loader>, T>,
-                  "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
+    static_assert(
+        detail::loader_of<std::remove_reference_t<Loader>, T>,
+        "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
     return fetch_with(k, [&](const key& which, load_context& context) -> T { return call(loader, which, context); });
   }
 

@@ -26,18 +26,18 @@ struct cache_options {
 
 /// Counts since a cache was made.
 struct cache_stats {
-  std::uint64_t hits = 0;            ///< answered from Redis
-  std::uint64_t misses = 0;          ///< reads that found nothing to use, with the next two
-  std::uint64_t undecodable = 0;     ///< misses because the codec refused the bytes
-  std::uint64_t wrong_type = 0;      ///< misses because the key holds something that is not a string
-  std::uint64_t read_failures = 0;   ///< reads that Redis did not answer
-  std::uint64_t loads = 0;           ///< calls of a loader
-  std::uint64_t load_failures = 0;   ///< those that threw
-  std::uint64_t waits = 0;           ///< fetches that shared another's load
-  std::uint64_t stores = 0;          ///< values written to Redis
-  std::uint64_t store_failures = 0;  ///< values that Redis did not take
-  std::uint64_t encode_failures = 0; ///< values that the codec could not write
-  std::uint64_t fenced = 0;          ///< loaded values not stored, because invalidate or put came meanwhile
+  std::uint64_t hits = 0;             ///< answered from Redis
+  std::uint64_t misses = 0;           ///< reads that found nothing to use, with the next two
+  std::uint64_t undecodable = 0;      ///< misses because the codec refused the bytes
+  std::uint64_t wrong_type = 0;       ///< misses because the key holds something that is not a string
+  std::uint64_t read_failures = 0;    ///< reads that Redis did not answer
+  std::uint64_t loads = 0;            ///< calls of a loader
+  std::uint64_t load_failures = 0;    ///< those that threw
+  std::uint64_t waits = 0;            ///< fetches that shared another's load
+  std::uint64_t stores = 0;           ///< values written to Redis
+  std::uint64_t store_failures = 0;   ///< values that Redis did not take
+  std::uint64_t encode_failures = 0;  ///< values that the codec could not write
+  std::uint64_t fenced = 0;           ///< loaded values not stored, because invalidate or put came meanwhile
 };
 
 }  // namespace tenantry

@@ -133,8 +133,8 @@ class TENANTRY_EXPORT client : public caller {
   /// The same client under other options: `auto fast = redis.with({.timeout = 50ms}); fast.execute(...)`.
   [[nodiscard]] caller with(call_options options) const;
 
-  /// Refuses new calls (errc::closed), waits up to `drain` for those under way, then ends the rest: not_sent or unknown.
-  /// Idempotent, from any thread.
+  /// Refuses new calls (errc::closed), waits up to `drain` for those under way, then ends the rest: not_sent or
+  /// unknown. Idempotent, from any thread.
   void close(std::chrono::milliseconds drain = std::chrono::seconds{5});
 
  private:

@@ -11,10 +11,11 @@ namespace tenantry {
 ///
 /// `encode` may throw when a value has no representation; `decode` throws when bytes are not a value.
 template <class Codec, class T>
-concept codec_of = std::default_initializable<Codec> && requires(const Codec& codec, const T& value, std::string_view bytes) {
-  { codec.encode(value) } -> std::convertible_to<std::string>;
-  { codec.decode(bytes) } -> std::convertible_to<T>;
-};
+concept codec_of =
+    std::default_initializable<Codec> && requires(const Codec& codec, const T& value, std::string_view bytes) {
+      { codec.encode(value) } -> std::convertible_to<std::string>;
+      { codec.decode(bytes) } -> std::convertible_to<T>;
+    };
 
 /// Strings as they are.
 struct string_codec {

@@ -58,7 +58,8 @@ class TENANTRY_EXPORT command {
   void encode_words(std::string_view name, const Words& words);
   void encode(std::string_view name, std::span<const detail::argument_text> words);
   [[nodiscard]] std::string_view word(place at) const noexcept {
-    return at.begin + at.size <= bytes_.size() ? std::string_view{bytes_}.substr(at.begin, at.size) : std::string_view{};
+    return at.begin + at.size <= bytes_.size() ? std::string_view{bytes_}.substr(at.begin, at.size)
+                                               : std::string_view{};
   }
 
   std::string bytes_;

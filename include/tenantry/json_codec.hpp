@@ -22,9 +22,14 @@ inline void check_json_text(std::string_view bytes) {
   bool in_string = false;
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     switch (bytes[i]) {
-      case '\0': throw std::invalid_argument{"a zero byte in JSON"};
-      case '"': in_string = !in_string; break;
-      case '\\': i += in_string ? 1U : 0U; break;
+      case '\0':
+        throw std::invalid_argument{"a zero byte in JSON"};
+      case '"':
+        in_string = !in_string;
+        break;
+      case '\\':
+        i += in_string ? 1U : 0U;
+        break;
       case '[':
       case '{':
         if (!in_string && ++depth > max_depth) throw std::invalid_argument{"JSON nested more than 512 deep"};
@@ -33,7 +38,8 @@ inline void check_json_text(std::string_view bytes) {
       case '}':
         if (!in_string && depth > 0) --depth;
         break;
-      default: break;
+      default:
+        break;
     }
   }
 }

@@ -1,5 +1,4 @@
 #include <tenantry/detail/cache_store.hpp>
-
 #include <tenantry/detail/ttl.hpp>
 #include <tenantry/error.hpp>
 

@@ -11,8 +11,7 @@ thread_local const load_scope* innermost = nullptr;
 
 }  // namespace
 
-load_scope::load_scope(const void* cache, std::string_view key) noexcept
-    : cache_{cache}, key_{key}, outer_{innermost} {
+load_scope::load_scope(const void* cache, std::string_view key) noexcept : cache_{cache}, key_{key}, outer_{innermost} {
   innermost = this;
 }
 

@@ -1,6 +1,5 @@
-#include <tenantry/detail/wait_graph.hpp>
-
 #include <tenantry/detail/load_scope.hpp>
+#include <tenantry/detail/wait_graph.hpp>
 
 #include <mutex>
 

@@ -22,7 +22,7 @@ namespace tenantry::detail {
 /// A call and the thread that waits for it. Lives in that thread's frame.
 struct pending : exchange {
   net::clock::time_point deadline;
-  std::condition_variable wake;           // waits for another thread to read, write or connect for it
+  std::condition_variable wake;            // waits for another thread to read, write or connect for it
   const net::wakeup* interrupt = nullptr;  // ends this thread's own wait on the socket; only with a stop_token
   bool stopped = false;
 };
@@ -71,14 +71,14 @@ class blocking_driver {
 
   std::mutex mutex_;
   phase phase_ = phase::offline;
-  bool closed_ = false;   // no new calls
-  bool ended_ = false;    // and those under way have failed
+  bool closed_ = false;  // no new calls
+  bool ended_ = false;   // and those under way have failed
   std::size_t callers_ = 0;
   std::condition_variable no_callers_;
 
   lane lane_;
-  net::socket socket_;      // used without the mutex by writer and reader; replaced when neither is there
-  net::resolver names_;     // used by the connector
+  net::socket socket_;   // used without the mutex by writer and reader; replaced when neither is there
+  net::resolver names_;  // used by the connector
   const pending* writer_ = nullptr;
   bool reading_ = false;
   std::optional<failure> broken_;  // the connection is to be left

@@ -14,8 +14,8 @@ namespace tenantry::detail {
 
 /// How an attempt ended: a connection, a failure of the server or the way to it, or given up by the caller.
 struct connect_result {
-  net::socket socket;             // when neither of the others
-  std::optional<failure> failed;  // always not_sent
+  net::socket socket;               // when neither of the others
+  std::optional<failure> failed;    // always not_sent
   net::ready how = net::ready::io;  // woken or deadline: given up before anything was decided
 };
 

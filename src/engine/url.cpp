@@ -108,7 +108,8 @@ void read_parameter(std::string_view text, client_options& out) {
     out.connect_timeout = duration(value, "connect_timeout");
   } else {
     // A name that could be a piece of a password is not repeated.
-    const bool plain = std::ranges::all_of(name, [](char c) { return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_'; });
+    const bool plain =
+        std::ranges::all_of(name, [](char c) { return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_'; });
     refuse("parameter", fmt::format("{}is not known; there are db, client_name, timeout and connect_timeout",
                                     plain ? fmt::format("\"{}\" ", name) : ""));
   }

@@ -1,13 +1,12 @@
 #include "net/resolver.hpp"
 
-#include <netdb.h>
-#include <poll.h>
-#include <pthread.h>
-
 #include <csignal>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
 #include <string>
 #include <thread>
 #include <utility>

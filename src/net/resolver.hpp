@@ -3,12 +3,11 @@
 
 #include "net/wait.hpp"
 
-#include <sys/socket.h>
-
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <sys/socket.h>
 #include <vector>
 
 namespace tenantry::net {
@@ -20,8 +19,8 @@ struct address {
 
 struct resolution {
   std::vector<address> addresses;
-  std::string failure;            // the system's words; empty when there are addresses
-  ready how = ready::io;          // why it ended
+  std::string failure;    // the system's words; empty when there are addresses
+  ready how = ready::io;  // why it ended
 };
 
 /// Looks names up in a thread of its own, because the system's resolver knows no deadline. A look-up that outlives its

@@ -1,15 +1,14 @@
 #include "net/socket.hpp"
 
+#include <cerrno>
+#include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdexcept>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-#include <cerrno>
-#include <cstring>
-#include <stdexcept>
 
 namespace tenantry::net {
 

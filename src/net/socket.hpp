@@ -49,9 +49,9 @@ class socket {
 };
 
 struct socket::attempt {
-  socket connected;      // valid when how is io and fault is 0
+  socket connected;       // valid when how is io and fault is 0
   ready how = ready::io;  // woken or deadline when the attempt was given up
-  int fault = 0;         // errno
+  int fault = 0;          // errno
 };
 
 }  // namespace tenantry::net

@@ -79,13 +79,13 @@ int main(int argc, char** argv) try {
   bench::add_cache_rows(rows, server.url());
 
   std::vector<bench::result> results;
-  fmt::print("{:<16} {:>14} {:>14}  {:<8} {:<16} {:>6}  {}\n", "row", "ours", "baseline", "unit", "baseline is", "ratio",
-             "quartiles");
+  fmt::print("{:<16} {:>14} {:>14}  {:<8} {:<16} {:>6}  {}\n", "row", "ours", "baseline", "unit", "baseline is",
+             "ratio", "quartiles");
   for (const bench::row& each : rows) {
     if (!asked.names.empty() && std::ranges::find(asked.names, each.name) == asked.names.end()) continue;
     const bench::result& one = results.emplace_back(bench::run(each, asked.how));
-    fmt::print("{:<16} {:>14.0f} {:>14.0f}  {:<8} {:<16} {:>6.2f}  {:.2f} to {:.2f}\n", one.name, one.ours, one.baseline,
-               one.unit, one.baseline_name, one.ratio, one.ratio_low, one.ratio_high);
+    fmt::print("{:<16} {:>14.0f} {:>14.0f}  {:<8} {:<16} {:>6.2f}  {:.2f} to {:.2f}\n", one.name, one.ours,
+               one.baseline, one.unit, one.baseline_name, one.ratio, one.ratio_low, one.ratio_high);
     std::fflush(stdout);
   }
   if (results.empty()) {

@@ -32,8 +32,10 @@ template <class Script>
 scripted_server broken_once(Script script) {
   return scripted_server{[script](peer& client, int number) {
     if (!client.greet()) return;
-    if (number == 0) script(client);
-    else serve(client);
+    if (number == 0)
+      script(client);
+    else
+      serve(client);
   }};
 }
 
@@ -237,5 +239,6 @@ TEST_CASE("the handshake is one write, before any command") {
     CHECK(redis.execute("PING").str() == "PONG");
   }
   read.wait();
-  CHECK(seen == "HELLO 2 AUTH bob pw SETNAME app\nCLIENT SETINFO LIB-NAME tenantry\nCLIENT SETINFO LIB-VER 0.1.0\nSELECT 3\n");
+  CHECK(seen ==
+        "HELLO 2 AUTH bob pw SETNAME app\nCLIENT SETINFO LIB-NAME tenantry\nCLIENT SETINFO LIB-VER 0.1.0\nSELECT 3\n");
 }

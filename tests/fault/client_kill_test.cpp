@@ -116,9 +116,12 @@ TEST_CASE("through kills of its connection, what a client says of each INCR is t
             redis.with({.timeout = 20s}).execute("INCR", "n");
             ++acknowledged;
           } catch (const error& fault) {
-            if (fault.execution() == execution::unknown) ++unknown;
-            else if (fault.execution() == execution::not_sent) ++not_sent;
-            else ++other;
+            if (fault.execution() == execution::unknown)
+              ++unknown;
+            else if (fault.execution() == execution::not_sent)
+              ++not_sent;
+            else
+              ++other;
           }
         }
         --running;

@@ -34,7 +34,9 @@ struct silent_server {
     while (!client.command().empty()) ++commands;
   }};
 
-  void wait_for(int count) { REQUIRE(support::eventually([&] { return commands >= count; })); }
+  void wait_for(int count) {
+    REQUIRE(support::eventually([&] { return commands >= count; }));
+  }
 };
 
 }  // namespace

@@ -45,8 +45,12 @@ TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
       return support::thrown_by([&] { return cache.fetch(k, loader); });
     };
     switch (random.below(9)) {
-      case 0: cache.invalidate(k); break;
-      case 1: cache.put(k, kpi{i, "put"}); break;
+      case 0:
+        cache.invalidate(k);
+        break;
+      case 1:
+        cache.put(k, kpi{i, "put"});
+        break;
       case 2:
         ++sets_by_hand;
         redis.set(k, "nonsense");
@@ -55,16 +59,23 @@ TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
         redis.client.execute("DEL", k);
         redis.client.execute("LPUSH", k, "x");
         break;
-      case 4: gets_that_hit += cache.get(k) ? 1U : 0U; break;
-      case 5: CHECK_FALSE(fetch([i] { return kpi{i, "fetched"}; })); break;
-      case 6: CHECK_FALSE(fetch([&] { return ++unencodable, kpi{i, "\xff"}; })); break;
+      case 4:
+        gets_that_hit += cache.get(k) ? 1U : 0U;
+        break;
+      case 5:
+        CHECK_FALSE(fetch([i] { return kpi{i, "fetched"}; }));
+        break;
+      case 6:
+        CHECK_FALSE(fetch([&] { return ++unencodable, kpi{i, "\xff"}; }));
+        break;
       case 7:
         (void)fetch([&]() -> kpi {
           ++throwing;
           throw std::runtime_error{"no"};
         });
         break;
-      default: CHECK_FALSE(fetch([&](const tn::key&, tn::load_context& load) {
+      default:
+        CHECK_FALSE(fetch([&](const tn::key&, tn::load_context& load) {
           ++kept_back;
           load.do_not_store();
           return kpi{i};

@@ -55,8 +55,8 @@ lives lives_after(const redis_rig& redis, int keys, Store&& store) {
 
 TEST_CASE("what another service stored with SETEX as JSON is a hit") {
   const redis_rig redis;
-  CHECK(ask(redis_rig::server(), R"(SETEX kpi:acme:portfolio 300 "{\"unit\": \"kWh\", \"property_count\": 12, \"by\": []}")") ==
-        "+OK");
+  CHECK(ask(redis_rig::server(),
+            R"(SETEX kpi:acme:portfolio 300 "{\"unit\": \"kWh\", \"property_count\": 12, \"by\": []}")") == "+OK");
   bool loaded = false;
   tn::cache<kpi> cache{redis.client, {}, [&] { return loaded = true, kpi{}; }};
   const auto hit = cache.fetch(portfolio_kpi(acme));

@@ -89,8 +89,8 @@ TEST_CASE("all who wait for a loader that throws get its very exception at once,
   const support::must_end ends;
   const redis_rig redis;
   const tn::key k = portfolio_kpi(acme);
-  for (const std::exception_ptr& fault :
-       {std::make_exception_ptr(std::domain_error{"no such tenant"}), std::make_exception_ptr(support::odd_fault{42})}) {
+  for (const std::exception_ptr& fault : {std::make_exception_ptr(std::domain_error{"no such tenant"}),
+                                          std::make_exception_ptr(support::odd_fault{42})}) {
     tn::cache<kpi> cache{redis.client};
     std::atomic<int> loads{0};
     std::atomic<bool> all_wait{false};
@@ -206,9 +206,7 @@ TEST_CASE("a loader that fetches its own key gets recursive_load, which names th
     }
   };
   check(support::thrown_by([&] { return cache.fetch(k); }));
-  check(support::thrown_by([&] {
-    return cache.fetch(k, [&] { return *cache.fetch(k, [] { return kpi{1}; }); });
-  }));
+  check(support::thrown_by([&] { return cache.fetch(k, [&] { return *cache.fetch(k, [] { return kpi{1}; }); }); }));
   tn::cache<kpi> between{redis.client};
   check(support::thrown_by([&] {  // also through another cache and another key
     return cache.fetch(k, [&] { return *between.fetch(gateway_health(acme, 1), [&] { return *cache.fetch(k); }); });

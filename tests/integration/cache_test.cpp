@@ -99,8 +99,11 @@ TEST_CASE("a loader may take nothing, the key, or the key and a context") {
   auto k = [n = 0]() mutable { return gateway_health(acme, ++n); };
   CHECK(cache.fetch(k(), [] { return kpi{1}; })->property_count == 1);
   CHECK(cache.fetch(k(), [](const tn::key& which) { return kpi{2, which.str()}; })->unit == "health:acme:gateway:2");
-  CHECK(cache.fetch(k(), [](const tn::key& which, tn::load_context&) { return kpi{3, which.str()}; })->property_count ==
-        3);
+  CHECK(cache.fetch(k(),
+                    [](const tn::key& which, tn::load_context&) {
+                      return kpi{3, which.str()};
+                    })
+            ->property_count == 3);
   CHECK(cache.fetch(k(), compute_nine)->property_count == 9);
   CHECK(cache.fetch(k(), &compute_nine)->property_count == 9);
   const auto constant = [] { return kpi{4}; };
@@ -120,7 +123,8 @@ TEST_CASE("a loader of the cache may take the same, and may be one that can only
   };
   tn::cache<kpi> none{redis.client, {}, [] { return kpi{1}; }};
   CHECK(answer(none) == 1);
-  tn::cache<kpi> takes_key{redis.client, {}, [](const tn::key& which) { return kpi{static_cast<int>(which.str().size())}; }};
+  tn::cache<kpi> takes_key{
+      redis.client, {}, [](const tn::key& which) { return kpi{static_cast<int>(which.str().size())}; }};
   CHECK(answer(takes_key) == static_cast<int>(k.str().size()));
   tn::cache<kpi> takes_both{redis.client, {}, [](const tn::key&, tn::load_context&) { return kpi{3}; }};
   CHECK(answer(takes_both) == 3);

@@ -91,8 +91,8 @@ TEST_CASE("user, password, database and name of the URL are those of the connect
 TEST_CASE("a wrong or missing password is an auth error that does not show it") {
   support::need_redis();
   const redis_server server{{.arguments = {"--requirepass", "secret"}}};
-  for (const std::string& url : {"redis://:wr0ng@" + host_and_port(server), "redis://eve:wr0ng@" + host_and_port(server),
-                                "redis://" + host_and_port(server)}) {
+  for (const std::string& url : {"redis://:wr0ng@" + host_and_port(server),
+                                 "redis://eve:wr0ng@" + host_and_port(server), "redis://" + host_and_port(server)}) {
     client redis{url};
     const auto fault = failure_of([&] { redis.execute("GET", "k"); });
     CHECK(fault.code == errc::auth);

@@ -4,16 +4,15 @@
 #include "net/wait.hpp"
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include <atomic>
 #include <cerrno>
 #include <functional>
 #include <mutex>
+#include <netinet/in.h>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <sys/socket.h>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -99,7 +98,8 @@ class scripted_server {
   /// Gets the connection and its number, from 0.
   using script = std::function<void(peer&, int)>;
 
-  explicit scripted_server(script play) : play_{std::move(play)}, listener_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)} {
+  explicit scripted_server(script play)
+      : play_{std::move(play)}, listener_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)} {
     sockaddr_in name{};
     name.sin_family = AF_INET;
     name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -75,10 +75,18 @@ cached<T> cache<T, Codec>::fetch_with(const key& k, Loader&& loader) {
   try {
     for (fetch_action next = fetch_action::read;;) {
       switch (next) {
-        case fetch_action::read: next = machine.on(read()); break;
-        case fetch_action::join: next = machine.on(join()); break;
-        case fetch_action::load: next = machine.on(load()); break;
-        case fetch_action::store: next = machine.on(store()); break;
+        case fetch_action::read:
+          next = machine.on(read());
+          break;
+        case fetch_action::join:
+          next = machine.on(join());
+          break;
+        case fetch_action::load:
+          next = machine.on(load());
+          break;
+        case fetch_action::store:
+          next = machine.on(store());
+          break;
         case fetch_action::wait: {
           const detail::led_load::wait_ends waited;
           store_.count(cache_event::wait);

@@ -17,8 +17,19 @@
 namespace tenantry::detail {
 
 enum class cache_event : unsigned char {
-  hit, miss, undecodable, wrong_type, read_failure, load, load_failure, wait, store, store_failure, encode_failure,
-  fenced, count
+  hit,
+  miss,
+  undecodable,
+  wrong_type,
+  read_failure,
+  load,
+  load_failure,
+  wait,
+  store,
+  store_failure,
+  encode_failure,
+  fenced,
+  count
 };
 
 class TENANTRY_EXPORT cache_store {

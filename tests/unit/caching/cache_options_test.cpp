@@ -56,9 +56,9 @@ TEST_CASE("a ttl below 1 ms is refused by name") {
 }
 
 TEST_CASE("a jitter that is not from 0 to below 1 is refused by name") {
-  for (const double jitter : {1.0, 1.5, -0.1, -std::numeric_limits<double>::denorm_min(),
-                              std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
-                              std::numeric_limits<double>::quiet_NaN()}) {
+  for (const double jitter :
+       {1.0, 1.5, -0.1, -std::numeric_limits<double>::denorm_min(), std::numeric_limits<double>::infinity(),
+        -std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
     INFO("jitter " << jitter);
     refused({.jitter = jitter}, "jitter");
   }

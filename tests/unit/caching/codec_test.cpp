@@ -105,13 +105,34 @@ TEST_CASE("a value encoded as JSON and decoded is the same value") {
 }
 
 TEST_CASE("the JSON codec refuses what is not JSON, or JSON of another shape") {
-  for (const std::string& bytes :
-       {""s, " "s, "\0"s, "{"s, "}"s, "nonsense"s, "OK"s, "nil"s, "NaN"s, "null"s, "true"s, "12"s, "[]"s, "{}"s, "\"kpi\""s,
-        R"({"property_count":12})"s, R"({"property_count":"12","unit":"kWh"})"s, R"({"property_count":12,"unit":7})"s,
-        R"({"property_count":null,"unit":"kWh"})"s, R"([{"property_count":12,"unit":"kWh"}])"s,
-        sample_text + "x", sample_text + sample_text, "x" + sample_text,
-        "a:2:{s:14:\"property_count\";i:12;s:4:\"unit\";s:3:\"kWh\";}"s, "\x80\x04\x95\x1c\x00\x00\x00"s,
-        "\x82\xaeproperty_count\x0c"s, "\x1f\x8b\x08\x00"s, "{\"property_count\":12,\"unit\":\"\xff\"}"s}) {
+  for (const std::string& bytes : {""s,
+                                   " "s,
+                                   "\0"s,
+                                   "{"s,
+                                   "}"s,
+                                   "nonsense"s,
+                                   "OK"s,
+                                   "nil"s,
+                                   "NaN"s,
+                                   "null"s,
+                                   "true"s,
+                                   "12"s,
+                                   "[]"s,
+                                   "{}"s,
+                                   "\"kpi\""s,
+                                   R"({"property_count":12})"s,
+                                   R"({"property_count":"12","unit":"kWh"})"s,
+                                   R"({"property_count":12,"unit":7})"s,
+                                   R"({"property_count":null,"unit":"kWh"})"s,
+                                   R"([{"property_count":12,"unit":"kWh"}])"s,
+                                   sample_text + "x",
+                                   sample_text + sample_text,
+                                   "x" + sample_text,
+                                   "a:2:{s:14:\"property_count\";i:12;s:4:\"unit\";s:3:\"kWh\";}"s,
+                                   "\x80\x04\x95\x1c\x00\x00\x00"s,
+                                   "\x82\xaeproperty_count\x0c"s,
+                                   "\x1f\x8b\x08\x00"s,
+                                   "{\"property_count\":12,\"unit\":\"\xff\"}"s}) {
     INFO("bytes: " << bytes);
     CHECK_FALSE(decoded<kpi>(bytes).has_value());
   }

@@ -26,8 +26,9 @@ struct sequence {
 };
 
 std::string words(const std::vector<event>& events) {
-  static constexpr const char* names[] = {"hit",          "miss",   "failed",            "leads",  "follows",
-                                          "may_not_wait", "loaded", "loaded_unstorable", "stored", "not_stored"};
+  static constexpr const char* names[] = {"hit",     "miss",         "failed", "leads",
+                                          "follows", "may_not_wait", "loaded", "loaded_unstorable",
+                                          "stored",  "not_stored"};
   std::string text;
   for (const event each : events) text += std::string{text.empty() ? "" : ", "} + names[static_cast<int>(each)];
   return text;
@@ -36,12 +37,17 @@ std::string words(const std::vector<event>& events) {
 /// What can come of an action. Nothing comes of wait (the leader's result is the answer) and of answer.
 std::vector<event> outcomes(action of) {
   switch (of) {
-    case action::read: return {event::hit, event::miss, event::failed};
-    case action::join: return {event::leads, event::follows, event::may_not_wait};
-    case action::load: return {event::loaded, event::loaded_unstorable};
-    case action::store: return {event::stored, event::not_stored};
+    case action::read:
+      return {event::hit, event::miss, event::failed};
+    case action::join:
+      return {event::leads, event::follows, event::may_not_wait};
+    case action::load:
+      return {event::loaded, event::loaded_unstorable};
+    case action::store:
+      return {event::stored, event::not_stored};
     case action::wait:
-    case action::answer: break;
+    case action::answer:
+      break;
   }
   return {};
 }

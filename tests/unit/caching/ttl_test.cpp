@@ -46,7 +46,8 @@ TEST_CASE("a time with jitter is above (1 - jitter) of the ttl and never above t
       CHECK(static_cast<double>(least.count()) > floor);
       CHECK(most <= ttl);
       // The whole span is used, as far as milliseconds allow.
-      CHECK(static_cast<double>(least.count()) <= floor + std::max(1.0, static_cast<double>(ttl.count()) * jitter * 0.01));
+      CHECK(static_cast<double>(least.count()) <=
+            floor + std::max(1.0, static_cast<double>(ttl.count()) * jitter * 0.01));
       CHECK(static_cast<double>(most.count()) >= static_cast<double>(ttl.count()) * (1 - jitter * 0.01) - 1);
     }
   }

@@ -2,14 +2,13 @@
 // number. The invariants are those of the lane's class comment.
 
 #include "engine/lane.hpp"
-
 #include "support/random_bytes.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <algorithm>
-#include <memory>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -86,13 +85,21 @@ class schedule {
     switch (upto(9)) {
       case 0:
       case 1:
-      case 2: enqueue(); break;
+      case 2:
+        enqueue();
+        break;
       case 3:
-      case 4: write(upto(60)); break;
+      case 4:
+        write(upto(60));
+        break;
       case 5:
       case 6:
-      case 7: receive(upto(20)); break;
-      case 8: abandon(); break;
+      case 7:
+        receive(upto(20));
+        break;
+      case 8:
+        abandon();
+        break;
       default:
         if (upto(9) == 0) end();
     }
