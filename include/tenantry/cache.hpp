@@ -73,8 +73,8 @@ concept loader_of = std::is_invocable_r_v<T, F&> || std::is_invocable_r_v<T, F&,
 /// the loader's answer.
 ///
 /// Promised:
-/// - one loader per key runs at a time in this cache object; callers who come meanwhile share its result, or the very
-///   exception it threw;
+/// - one loader per key runs at a time in this cache object, unless the key was invalidated meanwhile or waiting would
+///   go in a circle; callers who come meanwhile share its result, or the very exception it threw;
 /// - a fetch that begins after `invalidate` or `put` returned does not join a load that began before, in this object;
 /// - what is in Redis and cannot be decoded, or has another type, is a miss, and counted;
 /// - when Redis fails, `fetch` answers from the loader, with `stored() == false` and `failure()`.

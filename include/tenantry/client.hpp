@@ -104,7 +104,9 @@ class TENANTRY_EXPORT caller {
   caller(detail::blocking_driver& driver, call_options options) : driver_{&driver}, options_{std::move(options)} {}
 
  private:
-  void run(std::span<const command> commands, std::span<reply> replies) const;
+  void run(std::span<const command> commands, std::span<reply> replies,
+           std::chrono::steady_clock::time_point deadline) const;
+  reply execute_until(std::chrono::steady_clock::time_point deadline, const command& one) const;
 
   friend class client;
   detail::blocking_driver* driver_;

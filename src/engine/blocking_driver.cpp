@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <new>
 #include <poll.h>
@@ -41,13 +42,17 @@ blocking_driver::blocking_driver(client_options options)
 
 blocking_driver::~blocking_driver() { close(0ms); }
 
-void blocking_driver::run(std::span<const command> commands, std::span<reply> replies, const call_options& how) {
-  const auto now = net::clock::now();
+net::clock::time_point blocking_driver::deadline_of(const call_options& how) const noexcept {
+  return after(net::clock::now(), how.timeout.value_or(options_.timeout));
+}
+
+void blocking_driver::run(std::span<const command> commands, std::span<reply> replies, net::clock::time_point deadline,
+                          const std::stop_token& stop_with) {
   pending mine;
   mine.commands = commands;
   mine.replies = replies;
-  mine.deadline = after(now, how.timeout.value_or(options_.timeout));
-  const bool stoppable = how.stop.stop_possible();
+  mine.deadline = deadline;
+  const bool stoppable = stop_with.stop_possible();
   if (stoppable) mine.interrupt = &thread_interrupt();
   {
     lock held{mutex_};
@@ -55,19 +60,23 @@ void blocking_driver::run(std::span<const command> commands, std::span<reply> re
       mine.why = {.code = errc::closed, .what = execution::not_sent, .detail = "the client is closed"};
       raise(mine.why, describe(mine));
     }
-    check_idle_connection(now);
+    check_idle_connection();
     lane_.enqueue(mine);
     ++callers_;
     if (!stoppable) work(mine, held);
   }
   if (stoppable) {
     // Registered and removed without the mutex, because the callback takes it.
-    const std::stop_callback on_stop{how.stop, [this, &mine] { stop(mine); }};
+    const std::stop_callback on_stop{stop_with, [this, &mine] { stop(mine); }};
     lock held{mutex_};
     work(mine, held);
   }
   const bool failed = mine.now != exchange::state::done;
-  const std::string text = failed ? describe(mine) : std::string{};
+  std::string text;
+  try {
+    if (failed) text = describe(mine);
+  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): the error says less then
+  }
   {
     const lock held{mutex_};
     if (--callers_ == 0) no_callers_.notify_all();
@@ -76,7 +85,7 @@ void blocking_driver::run(std::span<const command> commands, std::span<reply> re
   if (failed) raise(mine.why, text);
 }
 
-void blocking_driver::work(pending& mine, lock& held) {
+void blocking_driver::work(pending& mine, lock& held) noexcept {
   bool expired = false;
   while (!mine.settled() && !mine.stopped && !expired) {
     if (phase_ == phase::offline) {
@@ -162,14 +171,20 @@ bool blocking_driver::write(pending& mine, lock& held) {
     held.lock();
     if (sent.how == net::transfer::status::done) lane_.wrote(sent.size);
     if (sent.how == net::transfer::status::failed) break_connection(errc::connection_lost, words(sent.fault));
-    if (sent.how != net::transfer::status::would_block) continue;
+    if (sent.how != net::transfer::status::would_block) {
+      expired = lane_.has_output() && net::clock::now() >= mine.deadline;
+      continue;
+    }
     if (mine.settled()) break;  // those who still wait go on with it
     if (!reading_) {
       expired = read_once(mine, held, POLLIN | POLLOUT);  // the server may be waiting for its replies to be read
     } else {
+      writer_waits_ = true;
       held.unlock();
-      const net::ready how = wait_on_socket(mine, POLLOUT);
+      const net::ready how = wait_on_socket(mine, POLLOUT, wake_writer_);
       held.lock();
+      writer_waits_ = false;
+      if (how == net::ready::woken) wake_writer_.clear();
       expired = how == net::ready::deadline;
     }
   }
@@ -183,6 +198,7 @@ bool blocking_driver::read(pending& mine, lock& held) {
   while (!broken_ && !mine.settled() && !mine.stopped && !expired) {
     expired = read_once(mine, held, POLLIN);
     if (writer_ == nullptr && lane_.has_output()) break;  // left by a writer that did not wait for the socket
+    if (!mine.settled() && net::clock::now() >= mine.deadline) expired = true;  // also while others' replies stream in
   }
   leave_broken_connection();
   return expired;
@@ -191,7 +207,7 @@ bool blocking_driver::read(pending& mine, lock& held) {
 bool blocking_driver::read_once(const pending& mine, lock& held, short events) {
   reading_ = true;
   held.unlock();
-  const net::ready how = wait_on_socket(mine, events);
+  const net::ready how = wait_on_socket(mine, events, wake_reader_);
   net::transfer got{.how = net::transfer::status::would_block};
   bool out_of_memory = false;
   if (how == net::ready::io) {
@@ -203,6 +219,7 @@ bool blocking_driver::read_once(const pending& mine, lock& held, short events) {
   }
   held.lock();
   reading_ = false;
+  if (how == net::ready::woken) wake_reader_.clear();
   if (out_of_memory) break_connection(errc::connection_lost, "out of memory");
   switch (got.how) {
     case net::transfer::status::would_block:
@@ -226,15 +243,14 @@ bool blocking_driver::read_once(const pending& mine, lock& held, short events) {
   return how == net::ready::deadline;
 }
 
-net::ready blocking_driver::wait_on_socket(const pending& mine, short events) const noexcept {
-  if (mine.interrupt == nullptr) return net::wait(socket_.fd(), events, mine.deadline, {});
-  const std::array wakeups{mine.interrupt->fd()};
+net::ready blocking_driver::wait_on_socket(const pending& mine, short events, const net::wakeup& turn) const noexcept {
+  const std::array wakeups{turn.fd(), mine.interrupt != nullptr ? mine.interrupt->fd() : -1};
   return net::wait(socket_.fd(), events, mine.deadline, wakeups);
 }
 
-void blocking_driver::check_idle_connection(net::clock::time_point now) {
+void blocking_driver::check_idle_connection() {
   if (phase_ != phase::online || broken_ || writer_ != nullptr || reading_ || !lane_.idle()) return;
-  if (now - last_use_ < idle_check) return;
+  if (net::clock::now() - last_use_ < idle_check) return;
   if (socket_.has_news()) {
     break_connection(errc::connection_lost, "the server closed the idle connection");
     leave_broken_connection();
@@ -247,28 +263,34 @@ void blocking_driver::break_connection(errc code, std::string why) {
   socket_.shut_down();  // wakes the thread that waits in the other role
 }
 
-void blocking_driver::leave_broken_connection() {
+void blocking_driver::leave_broken_connection() noexcept {
   if (!broken_ || writer_ != nullptr || reading_) return;
   lane_.ended(*broken_, settled_);
   if (ended_) lane_.unreachable(*broken_, settled_);
   broken_.reset();
+  socket_.abort();  // what the kernel still holds must not reach the server after commands of the next connection
   socket_ = {};
   phase_ = phase::offline;
   notify_settled(nullptr);
 }
 
-/// Wakes a thread for a role that is needed and free.
+/// Wakes a thread for a role that is needed and free: one that waits for its turn, or who waits on the socket in the
+/// other role and may be the only one left.
 void blocking_driver::hand_on() {
   const bool writer_needed = phase_ == phase::online && writer_ == nullptr && lane_.has_output();
   const bool reader_needed = phase_ == phase::online && !reading_ && lane_.expects_replies();
   const bool connector_needed = phase_ == phase::offline;
   if (!writer_needed && !reader_needed && !connector_needed) return;
+  if (writer_needed && reading_) wake_reader_.set();
+  if (reader_needed && writer_waits_) wake_writer_.set();
   if (exchange* next = lane_.somebody(writer_); next != nullptr) static_cast<pending*>(next)->wake.notify_one();
 }
 
 void blocking_driver::notify_settled(const pending* except) {
   for (exchange* each : settled_) {
-    if (each != except) static_cast<pending*>(each)->wake.notify_one();
+    if (each == except) continue;
+    static_cast<pending*>(each)->wake.notify_one();
+    if (each == writer_ && writer_waits_) wake_writer_.set();
   }
   settled_.clear();
 }
@@ -295,7 +317,7 @@ void blocking_driver::close(std::chrono::milliseconds drain) {
   lock held{mutex_};
   closed_ = true;
   const auto none = [this] { return callers_ == 0; };
-  const auto deadline = after(net::clock::now(), drain);
+  const auto deadline = after(net::clock::now(), std::max(drain, 0ms));
   if (deadline == net::clock::time_point::max()) {
     no_callers_.wait(held, none);
   } else {

@@ -40,7 +40,11 @@ class blocking_driver {
   blocking_driver& operator=(const blocking_driver&) = delete;
 
   /// Sends the commands and waits for as many replies. Errors: as `caller` says.
-  void run(std::span<const command> commands, std::span<reply> replies, const call_options& how);
+  void run(std::span<const command> commands, std::span<reply> replies, net::clock::time_point deadline,
+           const std::stop_token& stop_with);
+
+  /// When a call that begins now has to end.
+  [[nodiscard]] net::clock::time_point deadline_of(const call_options& how) const noexcept;
 
   void close(std::chrono::milliseconds drain);
 
@@ -48,17 +52,19 @@ class blocking_driver {
   using lock = std::unique_lock<std::mutex>;
   enum class phase : unsigned char { offline, connecting, online };
 
-  void work(pending& mine, lock& held);
+  // Without memory for its own bookkeeping the program ends, instead of leaving a lane that points to a frame that is
+  // gone.
+  void work(pending& mine, lock& held) noexcept;
   bool connect(pending& mine, lock& held);
   bool write(pending& mine, lock& held);
   bool read(pending& mine, lock& held);
   bool read_once(const pending& mine, lock& held, short events);
-  net::ready wait_on_socket(const pending& mine, short events) const noexcept;
+  net::ready wait_on_socket(const pending& mine, short events, const net::wakeup& turn) const noexcept;
   bool wait_for_turn(pending& mine, lock& held);
 
-  void check_idle_connection(net::clock::time_point now);
+  void check_idle_connection();
   void break_connection(errc code, std::string why);
-  void leave_broken_connection();
+  void leave_broken_connection() noexcept;
   void hand_on();
   void notify_settled(const pending* except);
   void stop(pending& call);
@@ -67,7 +73,9 @@ class blocking_driver {
 
   const client_options options_;
   const std::string endpoint_;
-  net::wakeup closing_;  // ends an attempt to connect
+  net::wakeup closing_;      // ends an attempt to connect
+  net::wakeup wake_reader_;  // the writer's role is free, or the reader's, while the other waits on the socket
+  net::wakeup wake_writer_;
 
   std::mutex mutex_;
   phase phase_ = phase::offline;
@@ -80,6 +88,7 @@ class blocking_driver {
   net::socket socket_;   // used without the mutex by writer and reader; replaced when neither is there
   net::resolver names_;  // used by the connector
   const pending* writer_ = nullptr;
+  bool writer_waits_ = false;  // on the socket, while another thread reads
   bool reading_ = false;
   std::optional<failure> broken_;  // the connection is to be left
   net::clock::time_point last_use_{};

@@ -27,23 +27,26 @@ reply value_or_throw(const command& sent, reply answer) {
 
 }  // namespace
 
-void caller::run(std::span<const command> commands, std::span<reply> replies) const {
+void caller::run(std::span<const command> commands, std::span<reply> replies,
+                 std::chrono::steady_clock::time_point deadline) const {
   for (const command& each : commands) {
     if (each.bytes().empty()) throw invalid_option{"a command that was moved away cannot be sent"};
     detail::check_shareable(each);
   }
-  driver_->run(commands, replies, options_);
+  driver_->run(commands, replies, deadline, options_.stop);
 }
 
-reply caller::execute(const command& one) const {
+reply caller::execute_until(std::chrono::steady_clock::time_point deadline, const command& one) const {
   reply answer;
-  run({&one, 1}, {&answer, 1});
+  run({&one, 1}, {&answer, 1}, deadline);
   return value_or_throw(one, std::move(answer));
 }
 
+reply caller::execute(const command& one) const { return execute_until(driver_->deadline_of(options_), one); }
+
 std::vector<reply> caller::execute_all(std::span<const command> commands) const {
   std::vector<reply> replies(commands.size());
-  if (!commands.empty()) run(commands, replies);
+  if (!commands.empty()) run(commands, replies, driver_->deadline_of(options_));
   return replies;
 }
 
@@ -53,14 +56,15 @@ reply caller::eval(const script& what, std::span<const std::string_view> keys,
   std::vector<std::string_view> words{"EVALSHA", what.sha(), count};
   words.insert(words.end(), keys.begin(), keys.end());
   words.insert(words.end(), arguments.begin(), arguments.end());
+  const auto deadline = driver_->deadline_of(options_);  // of both attempts
   try {
-    return execute(command{std::span<const std::string_view>{words}});
+    return execute_until(deadline, command{std::span<const std::string_view>{words}});
   } catch (const server_error& missing) {
     if (missing.code() != errc::no_script) throw;
   }
   words[0] = "EVAL";
   words[1] = what.body();
-  return execute(command{std::span<const std::string_view>{words}});
+  return execute_until(deadline, command{std::span<const std::string_view>{words}});
 }
 
 client::client(std::string_view url) : client{client_options::from_url(url)} {}

@@ -26,7 +26,7 @@ connect_result given_up(net::ready how) {
   return result;
 }
 
-/// How long written bytes may stay unacknowledged: long enough for every command that is on the way.
+/// How long written bytes may stay unacknowledged: twice the usual deadline.
 std::chrono::milliseconds unacknowledged_limit(const client_options& options) {
   using namespace std::chrono_literals;
   return std::clamp<std::chrono::milliseconds>(std::min<std::chrono::milliseconds>(options.timeout, 1h) * 2, 2s, 1h);

@@ -16,8 +16,8 @@ void lane::stage() {
   if (output_.capacity() > 2 * batch) output_.shrink_to_fit();  // a large command has passed
   while (!queued_.empty() && output_.size() < batch) {
     exchange& call = *queued_.front();
-    queued_.pop_front();
     in_flight_.push_back({.owner = &call, .total = call.commands.size(), .begin = output_begin_ + output_.size()});
+    queued_.pop_front();
     for (const command& each : call.commands) output_ += each.bytes();
     call.now = exchange::state::staged;
   }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <netdb.h>
+#include <new>
 #include <poll.h>
 #include <pthread.h>
 #include <string>
@@ -60,7 +61,11 @@ resolution resolver::resolve(const std::string& host, std::uint16_t port, clock:
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
       std::thread{[shared = running_] {
-        resolution found = look_up(shared->host, shared->port, AI_ADDRCONFIG);
+        resolution found;
+        try {
+          found = look_up(shared->host, shared->port, AI_ADDRCONFIG);
+        } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): no addresses, which is what is reported
+        }
         {
           const std::lock_guard lock{shared->mutex};
           shared->result = std::move(found);

@@ -129,4 +129,9 @@ bool socket::has_news() const noexcept {
 
 void socket::shut_down() const noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
+void socket::abort() const noexcept {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  [[maybe_unused]] const int ignored = ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 }  // namespace tenantry::net

@@ -42,6 +42,9 @@ class socket {
   /// Ends the connection in both directions and wakes whoever waits on it; the descriptor stays until destruction.
   void shut_down() const noexcept;
 
+  /// What was sent and has not left this machine yet is dropped when the socket is destroyed.
+  void abort() const noexcept;
+
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:

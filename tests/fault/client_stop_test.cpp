@@ -129,6 +129,29 @@ TEST_CASE("a thread that has cancelled a call can make the next one") {
   CHECK((reply == "PONG" || reply == "LATE"));
 }
 
+TEST_CASE("a command that a late writer left half written is written to its end by a thread that only reads") {
+  std::latch first_read{1};
+  std::latch writer_left{1};
+  scripted_server server{[&](peer& client, int) {
+    if (!client.greet() || client.command() != "GET first") return;
+    first_read.count_down();
+    writer_left.wait();  // meanwhile nobody takes bytes from the socket
+    if (client.command().starts_with("SET large ")) client.send("+FIRST\r\n+OK\r\n");
+    client.wait_for_end();
+  }};
+  client redis{server.url() + "?timeout=10min"};
+  std::string reply;
+  std::jthread reads{[&] { reply = redis.execute("GET", "first").str(); }};
+  first_read.wait();
+  const std::string large(64U << 20U, 'x');  // more than the sockets of both sides hold
+  const auto fault = failure_of([&] { redis.with({.timeout = 200ms}).execute("SET", "large", large); });
+  CHECK(fault.code == errc::timeout);
+  CHECK(fault.execution == execution::unknown);
+  writer_left.count_down();
+  reads.join();
+  CHECK(reply == "FIRST");
+}
+
 TEST_CASE("close ends calls under way: unknown where the command was written, not sent where it was not") {
   silent_server silent;
   client redis{silent.server.url() + "?timeout=10min"};

@@ -204,7 +204,7 @@ TEST_CASE("a load that was fenced and then throws gives its exception to its own
 }
 
 TEST_CASE("no fetch that begins after an invalidation sees a value loaded before it, with many threads loading") {
-  constexpr int invalidations = 1500;
+  constexpr int invalidations = 500;
   const support::must_end ends;
   const redis_rig redis;
   tn::cache<kpi> cache{redis.client};

@@ -8,8 +8,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -41,6 +41,8 @@ class single_flight {
         const std::lock_guard held{mutex_};
         result_ = std::move(result);
         fault_ = std::move(fault);
+        // What is no C++ exception, such as the cancellation of the leader's thread, has nothing to rethrow.
+        if (!result_ && !fault_) fault_ = std::make_exception_ptr(std::runtime_error{"the loader's thread ended"});
       }
       landed_.notify_all();
     }

@@ -168,15 +168,15 @@ TEST_CASE("a value with text that is not UTF-8 has no JSON and is refused") {
   CHECK_THROWS_AS((tn::json_codec<std::string>{}.encode("caf\xe9")), std::exception);
 }
 
-TEST_CASE("JSON nested a million deep is refused by a struct's codec, not a crash") {
-  const std::string open(1'000'000, '[');
+TEST_CASE("JSON nested a hundred thousand deep is refused by a struct's codec, not a crash") {
+  const std::string open(100'000, '[');
   CHECK_FALSE(decoded<kpi>(open).has_value());
   CHECK_FALSE(decoded<kpi>(open + std::string(open.size(), ']')).has_value());
 }
 
-TEST_CASE("JSON nested a million deep does not crash a codec of any JSON") {
+TEST_CASE("JSON nested a hundred thousand deep does not crash a codec of any JSON") {
   const int ended = in_process([] {
-    const std::string open(1'000'000, '[');
+    const std::string open(100'000, '[');
     (void)decoded<nlohmann::json>(open + std::string(open.size(), ']'));  // a value or a refusal, both are right
     return 0;
   });

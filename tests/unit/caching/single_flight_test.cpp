@@ -107,6 +107,7 @@ TEST_CASE("who comes after the landing leads a new flight, whether the last one 
 }
 
 TEST_CASE("nobody joins a detached flight, and those who joined it before still get its result") {
+  const support::must_end ends;
   flights loads;
   const auto leader = loads.join("k");
   const auto follower = loads.join("k");
@@ -121,6 +122,7 @@ TEST_CASE("nobody joins a detached flight, and those who joined it before still 
 }
 
 TEST_CASE("the landing of a detached flight leaves the newer flight of its key alone") {
+  const support::must_end ends;
   flights loads;
   const auto old = loads.join("k");
   loads.detach("k");
