@@ -13,7 +13,7 @@ using schemas::reading_monthly;
 int main() {
   const tenantry::tenant_id acme{"acme"};
 
-  tenantry::key k = reading_monthly(acme, "unit-7", 2026, 3);  // readings:acme:monthly:unit-7:2026:03
+  const tenantry::key k = reading_monthly(acme, "unit-7", 2026, 3);  // readings:acme:monthly:unit-7:2026:03
   std::cout << k.str() << '\n';
   const std::string unit = reading_monthly.parse(k.str())->get<"unit">();  // "unit-7"
   std::cout << unit << '\n';

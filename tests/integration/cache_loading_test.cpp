@@ -3,11 +3,13 @@
 #include "support/cache_rig.hpp"
 #include "support/concurrency.hpp"
 #include "support/kpi.hpp"
+#include "support/random_bytes.hpp"
 
 #include <tenantry/cache.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +17,7 @@
 #include <functional>
 #include <future>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -293,6 +296,63 @@ TEST_CASE("two loaders that fetch each other's key at the same time both end, wi
   auto two = on_thread([&] { return crossed(b, a, in_b, in_a); });
   CHECK(*one.get() == kpi{1, a.str()});
   CHECK(*two.get() == kpi{1, b.str()});
+}
+
+TEST_CASE("loaders in a circle of any length end, with values") {
+  const support::must_end ends;
+  const redis_rig redis;
+  for (std::size_t length = 2; length <= 5; ++length) {
+    tn::cache<kpi> cache{redis.client};
+    std::atomic<std::size_t> outside{length};
+    gate all_inside;
+    std::vector<std::future<tn::cached<kpi>>> fetching;
+    for (std::size_t i = 0; i < length; ++i) {
+      fetching.push_back(on_thread([&, i] {
+        const tn::key next = gateway_health(acme, (i + 1) % length);
+        return cache.fetch(gateway_health(acme, i), [&](const tn::key& own, tn::load_context& load) {
+          load.do_not_store();
+          if (--outside == 0) all_inside.open();
+          all_inside.wait();
+          const auto nested = cache.fetch(next, [&] { return kpi{1, next.str()}; });
+          return kpi{nested->unit == next.str() ? 1 : 0, own.str()};
+        });
+      }));
+    }
+    for (std::size_t i = 0; i < length; ++i) CHECK(*fetching[i].get() == kpi{1, gateway_health(acme, i).str()});
+    redis.client.execute("FLUSHALL");
+  }
+}
+
+TEST_CASE("threads whose loaders fetch keys at random, four deep, always end and get the values of their keys") {
+  constexpr std::uint64_t keys = 6;
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::cache<kpi> cache{redis.client};
+  support::random_bytes random;
+  std::atomic<int> wrong{0};
+  std::vector<std::future<void>> running;
+  for (int t = 0; t < 6; ++t) {
+    running.push_back(on_thread([&, seed = random.number()] {
+      std::mt19937_64 own{seed};
+      std::vector<std::uint64_t> path;  // what this thread is loading
+      const std::function<void()> fetch_any = [&] {
+        const std::uint64_t wanted = own() % keys;
+        if (path.size() == 4 || std::find(path.begin(), path.end(), wanted) != path.end()) return;
+        path.push_back(wanted);
+        const auto found = cache.fetch(gateway_health(acme, wanted), [&](const tn::key&, tn::load_context& load) {
+          load.do_not_store();
+          fetch_any();
+          fetch_any();
+          return kpi{static_cast<int>(wanted)};
+        });
+        path.pop_back();
+        if (found->property_count != static_cast<int>(wanted)) ++wrong;
+      };
+      for (int i = 0; i < 150; ++i) fetch_any();
+    }));
+  }
+  for (auto& each : running) each.get();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("loaders that need each other's values without an end get recursive_load, in both threads") {

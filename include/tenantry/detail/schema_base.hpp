@@ -91,10 +91,10 @@ class schema_base {
   };
 
   /// The schema's own text.
-  [[nodiscard]] static constexpr std::string_view text() noexcept { return info.text; }
+  [[nodiscard]] constexpr std::string_view text() const noexcept { return info.text; }
 
   /// What `text` was rendered from, or nothing if this schema did not render it: the exact inverse of rendering.
-  [[nodiscard]] static std::optional<parts> parse(std::string_view text) {
+  [[nodiscard]] std::optional<parts> parse(std::string_view text) const {
     std::string_view tenant;
     std::array<std::string_view, info.arguments()> raw;
     if (!take_apart(info, text, tenant, raw)) return std::nullopt;
