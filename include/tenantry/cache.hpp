@@ -68,7 +68,8 @@ concept loader_of = std::is_invocable_r_v<T, F&> || std::is_invocable_r_v<T, F&,
 ///                     [&db](const key& k, load_context&) { return compute_kpi(db, k.tenant()); }};
 ///     cached<kpi> hit = kpis.fetch(portfolio_kpi(acme));
 ///
-/// Not promised: that a loader runs once in all processes together (each process may run one), and that a loader which
+/// Not promised: that a loader runs once in all processes or cache objects together (each may run one), an end of the
+/// wait for a loader that never returns, and that a loader which
 /// began before `invalidate` in another process stores nothing after it. Not promised while Redis is away: anything but
 /// the loader's answer.
 ///

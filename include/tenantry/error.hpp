@@ -47,7 +47,7 @@ enum class execution {
 TENANTRY_EXPORT std::string_view to_string(errc code) noexcept;
 TENANTRY_EXPORT std::string_view to_string(execution what) noexcept;
 
-/// Base of everything the library throws itself. Exceptions of a user's loader or codec are never wrapped.
+/// Base of everything the library throws itself. Exceptions of a user's loader are never wrapped.
 ///
 /// Copying never throws.
 class TENANTRY_EXPORT error : public std::runtime_error {

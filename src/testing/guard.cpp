@@ -139,6 +139,7 @@ long guard::command(const std::string& line) {
 void guard::start_server(std::uint16_t port) {
   const auto fifo = directory_ / "alive";
   // Opened anew for each server: the old open file would still report the end of the server before.
+  alive_.reset();  // or what the server before has left in the pipe would be read as this one's
   alive_ = unique_fd{::open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
   if (alive_.get() < 0) fail_errno("cannot open " + fifo.string(), errno);
   born_ = false;
