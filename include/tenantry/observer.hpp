@@ -1,0 +1,72 @@
+#pragma once
+// What a client tells about itself. The library writes no log of its own.
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <variant>
+
+namespace tenantry {
+
+using event_value = std::variant<std::int64_t, double, std::string_view>;
+
+struct event_field {
+  std::string_view name;
+  event_value value;
+};
+
+/// Something that happened. Valid only during the call of the observer.
+struct event {
+  std::string_view name;
+  std::span<const event_field> fields;
+
+  /// The value of a field, or nullptr.
+  [[nodiscard]] const event_value* find(std::string_view field) const noexcept {
+    for (const event_field& each : fields) {
+      if (each.name == field) return &each.value;
+    }
+    return nullptr;
+  }
+};
+
+/// Is told every event of a client.
+///
+///     .observer = [](const tenantry::event& what) { log.info(what.name); }
+///
+/// Never holds values, keys' names or credentials; `detail` is the library's or the server's sentence about the
+/// connection.
+/// Errors: what it throws is ignored, so that a failing log changes no call.
+/// Threads: called on whatever thread noticed, without locks held, and on several at once. It must not block: a call,
+/// or
+///   the I/O thread with all calls, waits for it.
+/// Lifetime: is not called any more when the client's destructor has returned.
+using observer = std::function<void(const event&)>;
+
+/// The names of the events. Fields are text unless they are said to be a number; more may come in later versions.
+namespace events {
+
+/// A connection is ready for commands. Fields: endpoint, lane.
+inline constexpr std::string_view connected = "connected";
+/// A connection ended that was ready. Fields: endpoint, lane, code, detail; unanswered: integer, calls that end unknown.
+inline constexpr std::string_view connection_lost = "connection_lost";
+/// An attempt to connect failed. Fields: endpoint, lane, code, detail; retry_ms: integer, until the next one.
+inline constexpr std::string_view connect_failed = "connect_failed";
+/// Commands were written and nothing came back for too long; connection_lost follows. Fields: endpoint, lane;
+/// milliseconds: integer, how long.
+inline constexpr std::string_view lane_stalled = "lane_stalled";
+/// The breaker opened. Fields: endpoint; code, of the last failure.
+inline constexpr std::string_view breaker_opened = "breaker_opened";
+/// The breaker closed: the server answers again. Fields: endpoint.
+inline constexpr std::string_view breaker_closed = "breaker_closed";
+/// Calls were refused because a bound was reached. At most once per second. Fields: endpoint; refused: integer, since
+/// the last such event.
+inline constexpr std::string_view overloaded = "overloaded";
+/// A push connection is ready. Fields: endpoint.
+inline constexpr std::string_view push_connected = "push_connected";
+/// A push connection ended; what it would have brought is missed until it is back. Fields: endpoint, code, detail.
+inline constexpr std::string_view push_lost = "push_lost";
+
+}  // namespace events
+
+}  // namespace tenantry
