@@ -22,7 +22,17 @@ set(floor_names_files
     tenant.hpp
     version.hpp)
 set(floor_wire_files command.hpp reply.hpp script.hpp)
-set(floor_engine_files client.hpp)
+set(floor_engine_files
+    bounds.hpp
+    breaker_options.hpp
+    client.hpp
+    client_options.hpp
+    exclusive_connection.hpp
+    executor.hpp
+    metrics.hpp
+    observer.hpp
+    task.hpp
+    tls_options.hpp)
 set(floor_caching_files
     cache.hpp
     cache_options.hpp

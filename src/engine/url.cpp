@@ -1,6 +1,7 @@
 // client_options from a URL, and the checks of both.
 
 #include "engine/options.hpp"
+#include "net/tls.hpp"
 
 #include <tenantry/client.hpp>
 #include <tenantry/error.hpp>
@@ -8,8 +9,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 
 namespace tenantry {
 
@@ -93,6 +97,41 @@ void read_host(std::string_view text, client_options& out) {
   if (has_port) out.port = number<std::uint16_t>(port, "port");
 }
 
+void read_verify(std::string_view value, tls_options& out) {
+  if (value == "chain_and_name") {
+    out.verify = tls_verify::chain_and_name;
+  } else if (value == "nothing_insecure") {
+    out.verify = tls_verify::nothing_insecure;
+  } else {
+    refuse("tls_verify", "is neither chain_and_name nor nothing_insecure");
+  }
+}
+
+/// The parameters of TLS. Those that redis-py has are called as there. False when this is none of them.
+bool read_tls_parameter(std::string_view name, std::string_view value, client_options& out) {
+  struct text_field {
+    std::string_view name;
+    std::string tls_options::*field;
+  };
+  constexpr std::array<text_field, 5> texts{{{"ssl_ca_certs", &tls_options::ca_file},
+                                             {"ssl_ca_path", &tls_options::ca_directory},
+                                             {"ssl_certfile", &tls_options::certificate_file},
+                                             {"ssl_keyfile", &tls_options::key_file},
+                                             {"tls_server_name", &tls_options::server_name}}};
+  const auto* const text = std::ranges::find(texts, name, &text_field::name);
+  if (text == texts.end() && name != "tls_verify" && name != "ssl_cert_reqs") return false;
+  if (!out.tls) refuse(name, "needs TLS; write rediss://");
+  if (text != texts.end()) {
+    if (value.empty()) refuse(name, "is empty");
+    (*out.tls).*text->field = percent_decoded(value, name);
+  } else if (name == "tls_verify") {
+    read_verify(value, *out.tls);
+  } else if (value != "required") {
+    refuse(name, "is always required here; tls_verify=nothing_insecure trusts whoever answers");
+  }
+  return true;
+}
+
 void read_parameter(std::string_view text, client_options& out) {
   const std::size_t equals = text.find('=');
   const std::string_view name = text.substr(0, equals);
@@ -106,12 +145,13 @@ void read_parameter(std::string_view text, client_options& out) {
     out.timeout = duration(value, "timeout");
   } else if (name == "connect_timeout") {
     out.connect_timeout = duration(value, "connect_timeout");
-  } else {
+  } else if (!read_tls_parameter(name, value, out)) {
     // A name that could be a piece of a password is not repeated.
     const bool plain =
         std::ranges::all_of(name, [](char c) { return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_'; });
-    refuse("parameter", fmt::format("{}is not known; there are db, client_name, timeout and connect_timeout",
-                                    plain ? fmt::format("\"{}\" ", name) : ""));
+    refuse("parameter",
+           fmt::format("{}is not known; there are db, client_name, timeout, connect_timeout and those of TLS",
+                       plain ? fmt::format("\"{}\" ", name) : ""));
   }
 }
 
@@ -128,16 +168,35 @@ void read_parameters(std::string_view text, client_options& out) {
   throw invalid_option{fmt::format("client_options.{} {}", field, why)};
 }
 
+void check_tls(const client_options& options) {
+  const tls_options& tls = *options.tls;
+  if (!options.unix_socket.empty()) refuse_option("tls", "is set together with unix_socket; a server has no TLS there");
+  for (const std::string* text :
+       {&tls.ca_file, &tls.ca_directory, &tls.certificate_file, &tls.key_file, &tls.key_passphrase, &tls.server_name}) {
+    if (text->find('\0') != std::string::npos) refuse_option("tls", "holds a zero byte");
+  }
+  if (tls.certificate_file.empty() != tls.key_file.empty()) {
+    refuse_option("tls", "has a certificate_file without a key_file, or the reverse");
+  }
+  std::error_code fault;  // OpenSSL would take any name, and then find nothing there
+  if (!tls.ca_directory.empty() && !std::filesystem::is_directory(tls.ca_directory, fault)) {
+    refuse_option("tls.ca_directory", fmt::format("{} is not a directory", tls.ca_directory));
+  }
+  (void)net::tls_context_of(tls);
+}
+
 }  // namespace
 
 client_options client_options::from_url(std::string_view url) {
   client_options out;
   const std::size_t scheme_end = url.find("://");
-  if (scheme_end == std::string_view::npos) refuse("scheme", "is missing; write redis:// or unix://");
+  if (scheme_end == std::string_view::npos) refuse("scheme", "is missing; write redis://, rediss:// or unix://");
   const std::string_view scheme = url.substr(0, scheme_end);
   std::string_view rest = url.substr(scheme_end + 3);
-  if (scheme == "rediss") refuse("scheme", "rediss (TLS) is not supported by this version");
-  if (scheme != "redis" && scheme != "unix") refuse("scheme", "is neither redis nor unix");
+  if (scheme == "rediss") out.tls.emplace();
+  if (scheme != "redis" && scheme != "rediss" && scheme != "unix") {
+    refuse("scheme", "is neither redis nor rediss nor unix");
+  }
   if (rest.find('#') != std::string_view::npos) refuse("fragment", "is not allowed; encode # as %23");
 
   const std::size_t query = std::min(rest.find('?'), rest.size());
@@ -184,6 +243,7 @@ void check(const client_options& options) {
   if (!std::ranges::all_of(options.client_name, [](char c) { return c > ' ' && c <= '~'; })) {
     refuse_option("client_name", "holds a space or a byte that is not printable ASCII");
   }
+  if (options.tls) check_tls(options);
   if (options.limits.depth < 1 || options.limits.depth > 8) refuse_option("limits.depth", "is not 1 to 8");
   if (options.limits.line < 64) refuse_option("limits.line", "is less than 64");
   if (options.limits.elements < 64) refuse_option("limits.elements", "is less than 64");
@@ -192,8 +252,10 @@ void check(const client_options& options) {
 
 std::string endpoint(const client_options& options) {
   if (!options.unix_socket.empty()) return "unix://" + options.unix_socket;
-  if (options.host.find(':') != std::string::npos) return fmt::format("redis://[{}]:{}", options.host, options.port);
-  return fmt::format("redis://{}:{}", options.host, options.port);
+  const std::string_view scheme = options.tls ? "rediss" : "redis";
+  if (options.host.find(':') != std::string::npos)
+    return fmt::format("{}://[{}]:{}", scheme, options.host, options.port);
+  return fmt::format("{}://{}:{}", scheme, options.host, options.port);
 }
 
 }  // namespace detail

@@ -1,5 +1,7 @@
 #include "net/socket.hpp"
 
+#include "net/tls.hpp"
+
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -9,6 +11,7 @@
 #include <stdexcept>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <utility>
 
 namespace tenantry::net {
 
@@ -64,6 +67,33 @@ transfer outcome(ssize_t moved) noexcept {
 
 }  // namespace
 
+transfer send_some(int fd, std::string_view bytes) noexcept {
+  for (;;) {
+    const ssize_t moved = ::send(fd, bytes.data(), bytes.size(), send_flags);
+    if (moved < 0 && errno == EINTR) continue;
+    return outcome(moved);
+  }
+}
+
+transfer receive_some(int fd, std::span<char> room) noexcept {
+  for (;;) {
+    const ssize_t moved = ::recv(fd, room.data(), room.size(), 0);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved == 0) return {.how = transfer::status::ended};
+    return outcome(moved);
+  }
+}
+
+socket::socket() noexcept = default;
+socket::socket(socket&& from) noexcept = default;
+socket::~socket() = default;
+
+socket& socket::operator=(socket&& from) noexcept {
+  tls_ = std::move(from.tls_);  // first: it says good-bye through the descriptor
+  fd_ = std::move(from.fd_);
+  return *this;
+}
+
 address socket::unix_address(const std::string& path) {
   sockaddr_un name{};
   if (path.size() >= sizeof name.sun_path) throw std::length_error{"the path of a Unix socket is too long"};
@@ -101,24 +131,27 @@ socket::attempt socket::connect(const address& to, clock::time_point deadline, s
   return result;
 }
 
+socket::encryption socket::start_tls(const tls_context& context, const std::string& host, clock::time_point deadline,
+                                     std::span<const int> wakeups) {
+  tls_session::attempt started = tls_session::start(context, fd_.get(), host, deadline, wakeups);
+  tls_ = std::move(started.session);
+  return std::move(started.outcome);
+}
+
 transfer socket::send(std::string_view bytes) const noexcept {
-  for (;;) {
-    const ssize_t moved = ::send(fd_.get(), bytes.data(), bytes.size(), send_flags);
-    if (moved < 0 && errno == EINTR) continue;
-    return outcome(moved);
-  }
+  return tls_ ? tls_->send(bytes) : send_some(fd_.get(), bytes);
 }
 
 transfer socket::receive(std::span<char> room) const noexcept {
-  for (;;) {
-    const ssize_t moved = ::recv(fd_.get(), room.data(), room.size(), 0);
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved == 0) return {.how = transfer::status::ended};
-    return outcome(moved);
-  }
+  return tls_ ? tls_->receive(room) : receive_some(fd_.get(), room);
 }
 
+bool socket::buffered() const noexcept { return tls_ && tls_->buffered(); }
+
+std::optional<tls_failure> socket::defect() const { return tls_ ? tls_->defect() : std::nullopt; }
+
 bool socket::has_news() const noexcept {
+  if (tls_) return tls_->has_news();
   char byte = 0;
   for (;;) {
     const ssize_t seen = ::recv(fd_.get(), &byte, 1, MSG_PEEK);
@@ -129,7 +162,13 @@ bool socket::has_news() const noexcept {
 
 void socket::shut_down() const noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
+void socket::forget() noexcept {
+  static_cast<void>(tls_.release());
+  fd_.reset();
+}
+
 void socket::abort() const noexcept {
+  if (tls_) tls_->abort();
   const linger at_once{.l_onoff = 1, .l_linger = 0};
   [[maybe_unused]] const int ignored = ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
