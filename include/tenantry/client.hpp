@@ -1,18 +1,19 @@
 #pragma once
 // The client: one object per Redis and program, shared by all its threads.
 
+#include <tenantry/client_options.hpp>
 #include <tenantry/command.hpp>
+#include <tenantry/exclusive_connection.hpp>
 #include <tenantry/export.hpp>
+#include <tenantry/metrics.hpp>
 #include <tenantry/reply.hpp>
 #include <tenantry/script.hpp>
+#include <tenantry/task.hpp>
 
 #include <chrono>
-#include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <optional>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,54 +22,20 @@
 namespace tenantry {
 
 namespace detail {
-class blocking_driver;
+class engine;
+struct seam;
 }
-
-/// A timeout that never passes. It has to be asked for by name.
-inline constexpr std::chrono::milliseconds no_timeout = std::chrono::milliseconds::max();
-
-/// Where Redis is and how to talk to it.
-struct TENANTRY_EXPORT client_options {
-  std::string host = "localhost";
-  std::uint16_t port = 6379;
-  std::string unix_socket = {};  ///< path; when not empty, host and port are not used
-  std::string username = {};     ///< ACL user; empty: the user "default"
-  std::string password = {};     ///< empty: no AUTH
-  std::uint32_t database = 0;
-  std::string client_name = {};  ///< shown by CLIENT LIST; printable ASCII without spaces
-
-  /// From the call to its result: waiting, connecting, writing and the reply.
-  std::chrono::milliseconds timeout = std::chrono::seconds{1};
-  /// One attempt to connect, with name resolution and handshake; never beyond the deadline of the call that makes it.
-  std::chrono::milliseconds connect_timeout = std::chrono::seconds{2};
-  reply_limits limits{};
-
-  /// The options of a URL; everything it does not name has its default.
-  ///
-  ///     redis://[[user]:password@]host[:port][/database][?client_name=name&timeout=250ms]
-  ///     unix://[[user]:password@]/path/to.sock[?db=0&...]
-  ///
-  /// User, password, path and names may be percent-encoded; an IPv6 address stands in brackets; durations are a number
-  /// and ms, s or min.
-  /// Errors: invalid_option, naming the part; the message never holds the password.
-  [[nodiscard]] static client_options from_url(std::string_view url);
-};
-
-/// What one call, or a series of calls, does differently.
-struct call_options {
-  /// Instead of `client_options::timeout`.
-  std::optional<std::chrono::milliseconds> timeout = std::nullopt;
-  /// When triggered, the call ends at once with errc::cancelled. Its command may still run if it was written.
-  std::stop_token stop = {};
-};
 
 /// The calls of a client under fixed options. A client is the caller with its own defaults; `with` makes others.
 ///
 /// Every call is one round trip unless it says otherwise, has one deadline for everything it waits for, and completes
-/// exactly once. A command whose first byte was written is never sent again.
+/// exactly once. A command whose first byte was written is sent again only as `call_options::retry` says; one that the
+/// server rejected for now (LOADING, TRYAGAIN, READONLY, ...) did not run and is sent again within the
+/// deadline, unless that says never.
 ///
 /// Errors, all calls: connection_error, timeout_error and server_error, each with the `execution()` of the command;
-///   refused_command for what would break the connection for other callers (SELECT, SUBSCRIBE, MULTI, BLPOP, ...).
+///   refused_command for what would break the connection for other callers (SELECT, SUBSCRIBE, MULTI, BLPOP, ...): see
+///   client::exclusive.
 /// Threads: safe on one object from many threads; their commands share a connection and are pipelined.
 /// Lifetime: a caller must not outlive its client.
 class TENANTRY_EXPORT caller {
@@ -100,29 +67,45 @@ class TENANTRY_EXPORT caller {
     return eval(what, std::span{keys.begin(), keys.size()}, std::span{arguments.begin(), arguments.size()});
   }
 
+  /// The same for coroutines: `reply r = co_await redis.async_execute("GET", k.str());`. The command is encoded before
+  /// this returns, the deadline begins when it is awaited, and the coroutine goes on where `client_options::executor`
+  /// says. A call without coroutines is `start(redis.async_execute(...), callback)`.
+  ///
+  /// Lifetime: the client must not be destroyed before the task has ended. The script has to live as long.
+  template <class... Args>
+  task<reply> async_execute(std::string_view name, const Args&... args) const {
+    return async_execute(command{name, args...});
+  }
+  task<reply> async_execute(command one) const;
+  task<std::vector<reply>> async_execute_all(std::vector<command> commands) const;
+  task<reply> async_eval(const script& what, std::vector<std::string> keys,
+                         std::vector<std::string> arguments = {}) const;
+
  protected:
-  caller(detail::blocking_driver& driver, call_options options) : driver_{&driver}, options_{std::move(options)} {}
+  caller(detail::engine& engine, call_options options) : engine_{&engine}, options_{std::move(options)} {}
 
  private:
-  void run(std::span<const command> commands, std::span<reply> replies,
-           std::chrono::steady_clock::time_point deadline) const;
-  reply execute_until(std::chrono::steady_clock::time_point deadline, const command& one) const;
-
   friend class client;
-  detail::blocking_driver* driver_;
+  friend struct detail::seam;
+  detail::engine* engine_;
   call_options options_;
 };
 
-/// One Redis server, reached over one shared connection that is opened by the first call and again after it was lost.
+/// One Redis server, for the whole program: blocking calls share a connection, and coroutines another one. They are opened
+/// by the first call and again after they were lost, with pauses that grow from 20 ms to 2 s while that fails.
 ///
 ///     tenantry::client redis{"redis://localhost:6379/0"};
 ///     redis.execute("SET", "greeting", "hello");
 ///
 /// Not promised: that a command runs exactly once. When the connection is lost, or a deadline passes, after a command
-/// was written, it ends with execution::unknown and is not repeated.
+/// was written, it ends with execution::unknown and is not repeated, unless `call_options::retry` allows it. Order
+/// between calls that are under way at the same time, other than those of coroutines for the same tenant on one lane.
 ///
-/// Threads: all members from any thread. The client starts no thread, except for a moment to resolve a host name.
-/// Lifetime: destroying it is `close` without waiting; no other thread may be about to call it.
+/// Threads: all members from any thread. Blocking calls run on the caller's thread. The first asynchronous call starts an
+///   I/O thread and the default executor; a host name is resolved in a thread of its own.
+/// Lifetime: destroying it is `close` without waiting; no other thread may be about to call it, and the thread must not
+///   be its I/O thread (an inline executor). After a fork, calls of the child fail (errc::forked); it may destroy the
+///   client.
 class TENANTRY_EXPORT client : public caller {
  public:
   /// Errors: invalid_option. Does not connect yet, so a program can start before its Redis.
@@ -132,17 +115,26 @@ class TENANTRY_EXPORT client : public caller {
   client& operator=(const client&) = delete;
   ~client();
 
-  /// The same client under other options: `auto fast = redis.with({.timeout = 50ms}); fast.execute(...)`.
+  /// The same client under other options: `auto fast = redis.with({.timeout = 50ms}); fast.execute(...)`. For coroutines
+  /// always a statement of its own: GCC 12 destroys some temporaries of a co_await expression twice.
   [[nodiscard]] caller with(call_options options) const;
 
+  /// A connection of its own, for what cannot be shared: BLPOP, XREAD BLOCK, WAIT, WATCH and MULTI.
+  /// Errors: connection_error (overloaded) when `call_bounds::exclusive_connections` are in use.
+  [[nodiscard]] exclusive_connection exclusive() const;
+
+  /// What was counted until now. Cost: no round trip; some microseconds.
+  [[nodiscard]] client_metrics metrics() const;
+
   /// Refuses new calls (errc::closed), waits up to `drain` for those under way, then ends the rest: not_sent or
-  /// unknown. Idempotent, from any thread.
+  /// unknown. Idempotent, from any thread. On the I/O thread it returns without waiting: coroutines end as said, and
+  /// blocking calls of other threads by their own deadlines.
   void close(std::chrono::milliseconds drain = std::chrono::seconds{5});
 
  private:
-  explicit client(std::unique_ptr<detail::blocking_driver> driver);
+  explicit client(std::unique_ptr<detail::engine> engine);
 
-  std::unique_ptr<detail::blocking_driver> owned_;
+  std::unique_ptr<detail::engine> owned_;
 };
 
 }  // namespace tenantry

@@ -32,6 +32,8 @@ enum class errc {
   out_of_memory,     ///< OOM: the server is at maxmemory
   unexpected_reply,  ///< the reply has another type than the caller asked for
   encode,            ///< a value could not be turned into bytes
+  overloaded,        ///< a bound of the client is reached (call_bounds); transient
+  forked,            ///< the client was made before a fork, and this is the child
   recursive_load,    ///< a loader fetched the key that it is loading
 };
 
@@ -88,8 +90,8 @@ class TENANTRY_EXPORT invalid_option : public error {
 };
 
 /// The server could not be reached, refused the credentials, went away, or spoke something that is not RESP2.
-/// Codes: unreachable, auth, closed, connection_lost, protocol, unsupported; not_ready and server where the server
-/// refused the handshake.
+/// Codes: unreachable, auth, closed, connection_lost, protocol, unsupported, overloaded, forked; not_ready and server where
+/// the server refused the handshake.
 class TENANTRY_EXPORT connection_error : public error {
  public:
   using error::error;

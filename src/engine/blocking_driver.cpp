@@ -1,14 +1,15 @@
 #include "engine/blocking_driver.hpp"
 
+#include "engine/failures.hpp"
 #include "engine/options.hpp"
-
-#include <fmt/format.h>
+#include "engine/random_fraction.hpp"
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <new>
 #include <poll.h>
-#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace tenantry::detail {
@@ -20,13 +21,14 @@ using namespace std::chrono_literals;
 /// A connection idle for longer may have been closed by the server, so it is looked at before it is used.
 constexpr auto idle_check = 100ms;
 
-net::clock::time_point after(net::clock::time_point now, std::chrono::milliseconds span) {
-  // Compared in the coarser unit: no_timeout has no representation in the clock's.
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(net::clock::time_point::max() - now);
-  return span >= left ? net::clock::time_point::max() : now + span;
-}
+// Threads that meet are run in turn by the kernel rather than put to sleep and woken one by one, which costs several
+// times as much: they yield a few times before they sleep, and a writer yields to those who are about to join it.
+// docs/performance.md has the figures.
+constexpr std::size_t crowd = 3;  // callers from which on it is worth it
+constexpr int yields_before_sleep = 6;
+constexpr int yields_before_write = 3;
 
-std::string words(int fault) { return std::generic_category().message(fault); }
+constexpr auto forever = net::clock::time_point::max();
 
 /// The interrupt of this thread's calls that have a stop_token. A thread makes one call at a time.
 const net::wakeup& thread_interrupt() {
@@ -37,93 +39,140 @@ const net::wakeup& thread_interrupt() {
 
 }  // namespace
 
-blocking_driver::blocking_driver(client_options options)
-    : options_{std::move(options)}, endpoint_{endpoint(options_)}, lane_{options_.limits} {}
+blocking_driver::blocking_driver(const client_options& options, ownership whose, std::string_view name)
+    : options_{options},
+      whose_{whose},
+      name_{name},
+      stall_limit_{stall_limit(options)},
+      lane_{options.limits, options.bounds},
+      news_{options.observer, endpoint(options), name} {}
 
-blocking_driver::~blocking_driver() { close(0ms); }
+blocking_driver::~blocking_driver() { close(net::clock::now()); }
 
-net::clock::time_point blocking_driver::deadline_of(const call_options& how) const noexcept {
-  return after(net::clock::now(), how.timeout.value_or(options_.timeout));
-}
-
-void blocking_driver::run(std::span<const command> commands, std::span<reply> replies, net::clock::time_point deadline,
-                          const std::stop_token& stop_with) {
-  pending mine;
+std::optional<failure> blocking_driver::run(std::span<const command> commands, std::span<reply> replies,
+                                            const call_terms& terms) {
+  blocking_call mine;
   mine.commands = commands;
   mine.replies = replies;
-  mine.deadline = deadline;
-  const bool stoppable = stop_with.stop_possible();
+  mine.tenant = terms.tenant;
+  mine.deadline = terms.deadline;
+  mine.fail_fast = terms.fail_fast;
+  const bool stoppable = terms.stop.stop_possible();
   if (stoppable) mine.interrupt = &thread_interrupt();
   {
     lock held{mutex_};
-    if (closed_) {
-      mine.why = {.code = errc::closed, .what = execution::not_sent, .detail = "the client is closed"};
-      raise(mine.why, describe(mine));
-    }
-    check_idle_connection();
-    lane_.enqueue(mine);
+    if (auto refused = admit(mine)) return refused;
+    if (terms.repeated) lane_.counters().retries += commands.size();
     ++callers_;
     if (!stoppable) work(mine, held);
   }
   if (stoppable) {
     // Registered and removed without the mutex, because the callback takes it.
-    const std::stop_callback on_stop{stop_with, [this, &mine] { stop(mine); }};
+    const std::stop_callback on_stop{terms.stop, [this, &mine] { stop(mine); }};
     lock held{mutex_};
     work(mine, held);
   }
-  const bool failed = mine.now != exchange::state::done;
-  std::string text;
-  try {
-    if (failed) text = describe(mine);
-  } catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): the error says less then
-  }
-  {
-    const lock held{mutex_};
-    if (--callers_ == 0) no_callers_.notify_all();
-  }
+  lock held{mutex_};
+  wake_finished(held);
+  if (mine.bed != nullptr) beds_.give_back(*mine.bed);
+  if (mine.returning) --returning_;
+  if (--callers_ == 0 && closed_) no_callers_.notify_all();
+  held.unlock();
   // The client may be gone from here on.
-  if (failed) raise(mine.why, text);
+  if (mine.is(exchange::state::failed)) return std::move(mine.why);
+  return std::nullopt;
 }
 
-void blocking_driver::work(pending& mine, lock& held) noexcept {
-  bool expired = false;
-  while (!mine.settled() && !mine.stopped && !expired) {
-    if (phase_ == phase::offline) {
-      expired = connect(mine, held);
-    } else if (phase_ == phase::online && !broken_ && writer_ == nullptr && lane_.has_output()) {
-      expired = write(mine, held);
-    } else if (phase_ == phase::online && !broken_ && !reading_) {
-      expired = read(mine, held);
-    } else {
-      expired = wait_for_turn(mine, held);
+std::optional<failure> blocking_driver::admit(blocking_call& mine) {
+  if (closed_) return closed_before();
+  if (link_.online()) check_idle_connection(net::clock::now());
+  if (!link_.online()) {
+    if (whose_ == ownership::exclusive && used_) {
+      return failure{.code = errc::connection_lost,
+                     .what = execution::not_sent,
+                     .detail = "the exclusive connection was lost, with all state it had"};
+    }
+    if (link_.last_failure()) {
+      if (const failure* known = link_.refusal(mine.fail_fast, net::clock::now())) return *known;
     }
   }
-  if (!mine.settled()) {
-    const bool cancelled = mine.stopped;
-    const bool staged = mine.now == exchange::state::staged;
-    mine.why = {.code = cancelled ? errc::cancelled : errc::timeout,
-                .what = lane_.abandon(mine),
-                .detail = cancelled ? "cancelled"
-                                    : fmt::format("the deadline passed while {}",
-                                                  staged ? "waiting for the reply" : "waiting for the connection")};
-    mine.now = exchange::state::failed;
+  if (lane_.enqueue(mine)) return std::nullopt;
+  return overloaded(mine.tenant);
+}
+
+void blocking_driver::work(blocking_call& mine, lock& held) noexcept {
+  bool expired = false;
+  while (!mine.settled() && !mine.stopped && !expired) {
+    if (link_.now() == phase::offline) {
+      expired = connect(mine, held);
+    } else if (link_.online() && !broken_ && writer_ == nullptr && lane_.has_output()) {
+      expired = write(mine, held);
+    } else if (link_.online() && !broken_ && !reading_) {
+      expired = read(mine, held);
+    } else {
+      expired = wait_for_turn(mine, held, mine.deadline);
+    }
   }
+  if (!mine.settled()) give_up(mine);
   hand_on();
 }
 
-bool blocking_driver::wait_for_turn(pending& mine, lock& held) {
-  if (mine.deadline == net::clock::time_point::max()) {
-    mine.wake.wait(held);
-    return false;
+void blocking_driver::give_up(blocking_call& mine) {
+  const bool staged = mine.is(exchange::state::staged);
+  const execution what = lane_.abandon(mine);
+  if (mine.stopped) {
+    ++lane_.counters().cancelled;
+  } else {
+    lane_.count_timeout(staged);
   }
-  return mine.wake.wait_until(held, mine.deadline) == std::cv_status::timeout;
+  mine.why = mine.stopped ? cancelled(what) : expired(link_, staged, what);
+  mine.failed = true;
+  mine.finish();
+  if (staged && whose_ == ownership::exclusive) {
+    break_connection(lost_because("a command's answer was not waited for"));
+    leave_broken_connection();
+  }
 }
 
-bool blocking_driver::connect(pending& mine, lock& held) {
-  phase_ = phase::connecting;
+bool blocking_driver::wait_for_turn(blocking_call& mine, lock& held, net::clock::time_point deadline) {
+  if (!finished_.empty() || !news_.empty()) {
+    wake_finished(held);
+    return false;  // what it waits for may have come meanwhile
+  }
+  if (callers_ >= crowd && !mine.dozed) {
+    mine.dozed = true;
+    held.unlock();
+    for (int i = 0; i < yields_before_sleep && !mine.settled(); ++i) std::this_thread::yield();
+    held.lock();
+    return false;
+  }
+  if (mine.bed == nullptr) mine.bed = &beds_.take();
+  mine.bed->prepare();
+  mine.asleep = true;
   held.unlock();
-  const auto now = net::clock::now();
-  const auto attempt_ends = after(now, options_.connect_timeout);
+  mine.bed->sleep(deadline);
+  const bool expired = deadline != forever && !mine.settled() && net::clock::now() >= deadline;
+  held.lock();
+  mine.asleep = false;
+  return expired;
+}
+
+bool blocking_driver::connect(blocking_call& mine, lock& held) {
+  link_.attempt();
+  wake_finished(held);
+  while (net::clock::now() < link_.next_attempt() && !mine.settled() && !mine.stopped && !ended_) {
+    const auto until = std::min(mine.deadline, link_.next_attempt());
+    if (wait_for_turn(mine, held, until) && net::clock::now() >= mine.deadline) {
+      link_.given_up();
+      return true;
+    }
+  }
+  if (mine.settled() || mine.stopped || ended_) {
+    link_.given_up();
+    return false;
+  }
+  held.unlock();
+  const auto attempt_ends = after(net::clock::now(), options_.connect_timeout);
   const bool own_deadline = mine.deadline <= attempt_ends;
   const std::array wakeups{closing_.fd(), mine.interrupt != nullptr ? mine.interrupt->fd() : -1};
   connect_result result;
@@ -132,56 +181,74 @@ bool blocking_driver::connect(pending& mine, lock& held) {
   } catch (const std::exception& fault) {  // out of descriptors, threads or memory
     result.failed = failure{.code = errc::unreachable, .what = execution::not_sent, .detail = fault.what()};
   }
+  const auto now = net::clock::now();
   held.lock();
 
-  phase_ = phase::offline;
   if (result.how == net::ready::deadline && !own_deadline) {
     result.how = net::ready::io;
-    result.failed = failure{.code = errc::unreachable,
-                            .what = execution::not_sent,
-                            .detail = fmt::format("no connection within {} ms", options_.connect_timeout.count())};
+    result.failed = not_connected_within(options_.connect_timeout, result.waited_for);
   }
   if (result.how == net::ready::io && !result.failed && !ended_) {
     socket_ = std::move(result.socket);
-    lane_.connected();
-    phase_ = phase::online;
-    last_use_ = net::clock::now();
+    used_ = true;
+    lane_.connected(now);
+    link_.connected(now);
+    last_use_ = now;
+    news_.add(events::connected);
     return false;
   }
   if (result.failed) {
-    lane_.unreachable(*result.failed, settled_);
-    notify_settled(&mine);
+    link_.failed(*result.failed, now, random_fraction());
+    ++lane_.counters().connect_failures;
+    news_.add(events::connect_failed, "retry_ms", milliseconds(link_.next_attempt() - now), &*result.failed);
+    lane_.refuse(*result.failed, complete_, [this](const exchange& call) {
+      return link_.refused() || static_cast<const blocking_call&>(call).fail_fast;
+    });
+    finish_complete(&mine);
+  } else {
+    link_.given_up();
   }
   return result.how == net::ready::deadline;
 }
 
-bool blocking_driver::write(pending& mine, lock& held) {
+/// Threads whose replies have come are about to run, and usually have another command: it goes into the same write.
+void blocking_driver::let_others_join(lock& held) {
+  for (int patience = yields_before_write; patience > 0 && returning_ > 0; --patience) {
+    held.unlock();
+    std::this_thread::yield();
+    held.lock();
+  }
+}
+
+bool blocking_driver::write(blocking_call& mine, lock& held) {
   bool expired = false;
   writer_ = &mine;
+  let_others_join(held);
   while (!broken_ && lane_.has_output() && !mine.stopped && !expired) {
     std::string_view bytes;
     try {
       bytes = lane_.output();
     } catch (const std::bad_alloc&) {
-      break_connection(errc::connection_lost, "out of memory");
+      break_connection(lost_because("out of memory"));
       break;
     }
     held.unlock();
     const net::transfer sent = socket_.send(bytes);
+    const auto now = net::clock::now();
     held.lock();
-    if (sent.how == net::transfer::status::done) lane_.wrote(sent.size);
-    if (sent.how == net::transfer::status::failed) break_connection(errc::connection_lost, words(sent.fault));
+    if (sent.how == net::transfer::status::done) lane_.wrote(sent.size, now);
+    if (sent.how == net::transfer::status::failed) break_connection(lost_in(socket_, sent));
+    if (mine.settled()) break;  // those who still wait go on with it
     if (sent.how != net::transfer::status::would_block) {
-      expired = lane_.has_output() && net::clock::now() >= mine.deadline;
+      expired = lane_.has_output() && now >= mine.deadline;
       continue;
     }
-    if (mine.settled()) break;  // those who still wait go on with it
     if (!reading_) {
       expired = read_once(mine, held, POLLIN | POLLOUT);  // the server may be waiting for its replies to be read
     } else {
       writer_waits_ = true;
       held.unlock();
-      const net::ready how = wait_on_socket(mine, POLLOUT, wake_writer_);
+      const net::ready how = wait_on_socket(mine, POLLOUT, mine.deadline, wake_writer_);
       held.lock();
       writer_waits_ = false;
       if (how == net::ready::woken) wake_writer_.clear();
@@ -193,132 +260,195 @@ bool blocking_driver::write(pending& mine, lock& held) {
   return expired;
 }
 
-bool blocking_driver::read(pending& mine, lock& held) {
+bool blocking_driver::read(blocking_call& mine, lock& held) {
   bool expired = false;
-  while (!broken_ && !mine.settled() && !mine.stopped && !expired) {
+  while (link_.online() && !broken_ && !reading_ && !mine.settled() && !mine.stopped && !expired) {
     expired = read_once(mine, held, POLLIN);
     if (writer_ == nullptr && lane_.has_output()) break;  // left by a writer that did not wait for the socket
-    if (!mine.settled() && net::clock::now() >= mine.deadline) expired = true;  // also while others' replies stream in
   }
   leave_broken_connection();
   return expired;
 }
 
-bool blocking_driver::read_once(const pending& mine, lock& held, short events) {
+/// True when the deadline has passed, also while others' replies stream in.
+bool blocking_driver::read_once(const blocking_call& mine, lock& held, short events) {
+  if (!finished_.empty() || !news_.empty()) {
+    wake_finished(held);
+    return false;  // everything may have changed meanwhile
+  }
   reading_ = true;
+  auto look_again = lane_.stalled_at(stall_limit_);
+  if (look_again == forever) look_again = after(net::clock::now(), stall_limit_);  // a writer is at it
   held.unlock();
-  const net::ready how = wait_on_socket(mine, events, wake_reader_);
+  const net::ready how = wait_on_socket(mine, events, std::min(mine.deadline, look_again), wake_reader_);
   net::transfer got{.how = net::transfer::status::would_block};
-  bool out_of_memory = false;
+  bool keeps_role = true;
   if (how == net::ready::io) {
     try {
       got = socket_.receive(lane_.room());
+      if (got.how == net::transfer::status::done) lane_.parse(got.size);
     } catch (const std::bad_alloc&) {
-      out_of_memory = true;
+      got = {.how = net::transfer::status::failed, .fault = ENOMEM};
     }
   }
+  const auto now = net::clock::now();
   held.lock();
-  reading_ = false;
   if (how == net::ready::woken) wake_reader_.clear();
-  if (out_of_memory) break_connection(errc::connection_lost, "out of memory");
   switch (got.how) {
     case net::transfer::status::would_block:
+      if (how == net::ready::deadline && now >= lane_.stalled_at(stall_limit_)) {
+        news_.add(events::lane_stalled, "milliseconds", stall_limit_.count());
+        break_connection(stalled(stall_limit_));
+      }
       break;
     case net::transfer::status::failed:
-      break_connection(errc::connection_lost, words(got.fault));
-      break;
     case net::transfer::status::ended:
-      break_connection(errc::connection_lost, "the server closed the connection");
+      break_connection(lost_in(socket_, got));
       break;
     case net::transfer::status::done:
-      try {
-        lane_.received(got.size, settled_);
-      } catch (const error& defect) {
-        break_connection(defect.code(), defect.what());
-      }
-      notify_settled(&mine);
-      last_use_ = net::clock::now();
+      last_use_ = now;
+      link_.served();
+      if (const auto defect = lane_.match(now, complete_)) break_connection(*defect);
+      if (lane_.drained()) break_connection(lost_because("the connection was retired"));
+      finish_complete(&mine);
+      reading_ = !mine.settled();  // who goes on reading keeps the role meanwhile
+      keeps_role = reading_;
+      wake_finished(held);
       break;
   }
-  return how == net::ready::deadline;
+  if (keeps_role) reading_ = false;
+  return !mine.settled() && now >= mine.deadline;
 }
 
-net::ready blocking_driver::wait_on_socket(const pending& mine, short events, const net::wakeup& turn) const noexcept {
+net::ready blocking_driver::wait_on_socket(const blocking_call& mine, short events, net::clock::time_point deadline,
+                                           const net::wakeup& turn) const noexcept {
+  if ((events & POLLIN) != 0 && socket_.buffered()) return net::ready::io;
   const std::array wakeups{turn.fd(), mine.interrupt != nullptr ? mine.interrupt->fd() : -1};
-  return net::wait(socket_.fd(), events, mine.deadline, wakeups);
+  return net::wait(socket_.fd(), events, deadline, wakeups);
 }
 
-void blocking_driver::check_idle_connection() {
-  if (phase_ != phase::online || broken_ || writer_ != nullptr || reading_ || !lane_.idle()) return;
-  if (net::clock::now() - last_use_ < idle_check) return;
-  if (socket_.has_news()) {
-    break_connection(errc::connection_lost, "the server closed the idle connection");
-    leave_broken_connection();
+void blocking_driver::check_idle_connection(net::clock::time_point now) {
+  if (broken_ || writer_ != nullptr || reading_) return;
+  if (lane_.idle()) {
+    if (now - last_use_ < idle_check || !socket_.has_news()) return;
+    break_connection(lost_because("the server closed the idle connection"));
+  } else {
+    // Everybody who waited has gone. The command of this call must not follow theirs to a server that is stuck.
+    if (now < lane_.stalled_at(stall_limit_)) return;
+    if (net::wait(socket_.fd(), POLLIN, now, {}) == net::ready::io) return;
+    break_connection(stalled(stall_limit_));
   }
+  leave_broken_connection();
 }
 
-void blocking_driver::break_connection(errc code, std::string why) {
+void blocking_driver::break_connection(failure why) {
   if (broken_) return;
-  broken_ = failure{.code = code, .what = execution::unknown, .detail = std::move(why)};
+  broken_ = std::move(why);
   socket_.shut_down();  // wakes the thread that waits in the other role
 }
 
 void blocking_driver::leave_broken_connection() noexcept {
   if (!broken_ || writer_ != nullptr || reading_) return;
-  lane_.ended(*broken_, settled_);
-  if (ended_) lane_.unreachable(*broken_, settled_);
+  lane_.ended(*broken_, complete_);
+  news_.add(events::connection_lost, "unanswered", static_cast<std::int64_t>(complete_.size()), &*broken_);
+  if (ended_ || whose_ == ownership::exclusive) {
+    lane_.refuse(*broken_, complete_, [](const exchange&) { return true; });
+  }
   broken_.reset();
   socket_.abort();  // what the kernel still holds must not reach the server after commands of the next connection
   socket_ = {};
-  phase_ = phase::offline;
-  notify_settled(nullptr);
+  link_.lost(net::clock::now(), random_fraction());
+  finish_complete(nullptr);
 }
 
 /// Wakes a thread for a role that is needed and free: one that waits for its turn, or who waits on the socket in the
 /// other role and may be the only one left.
 void blocking_driver::hand_on() {
-  const bool writer_needed = phase_ == phase::online && writer_ == nullptr && lane_.has_output();
-  const bool reader_needed = phase_ == phase::online && !reading_ && lane_.expects_replies();
-  const bool connector_needed = phase_ == phase::offline;
+  const bool writer_needed = link_.online() && writer_ == nullptr && lane_.has_output();
+  const bool reader_needed = link_.online() && !reading_ && lane_.expects_replies();
+  const bool connector_needed = link_.now() == phase::offline;
   if (!writer_needed && !reader_needed && !connector_needed) return;
   if (writer_needed && reading_) wake_reader_.set();
   if (reader_needed && writer_waits_) wake_writer_.set();
-  if (exchange* next = lane_.somebody(writer_); next != nullptr) static_cast<pending*>(next)->wake.notify_one();
-}
-
-void blocking_driver::notify_settled(const pending* except) {
-  for (exchange* each : settled_) {
-    if (each == except) continue;
-    static_cast<pending*>(each)->wake.notify_one();
-    if (each == writer_ && writer_waits_) wake_writer_.set();
+  if (exchange* next = lane_.somebody(writer_); next != nullptr) {
+    auto& call = *static_cast<blocking_call*>(next);
+    if (call.asleep) finished_.push_back(call.bed);  // any other is about to look by itself
   }
-  settled_.clear();
 }
 
-void blocking_driver::stop(pending& call) {
+/// The calls of `complete_` belong to their threads again; these are woken by `wake_finished`.
+void blocking_driver::finish_complete(const blocking_call* mine) {
+  for (exchange* each : complete_) {
+    auto& call = *static_cast<blocking_call*>(each);
+    if (&call != mine) {
+      if (call.asleep) finished_.push_back(call.bed);
+      call.returning = true;
+      ++returning_;
+    }
+    if (&call == writer_ && writer_waits_) wake_writer_.set();
+    call.finish();
+  }
+  complete_.clear();
+}
+
+/// Wakes without the mutex, which those who wake up are going to take.
+void blocking_driver::wake_finished(lock& held) {
+  news_.tell(held);
+  if (finished_.empty()) return;
+  thread_local std::vector<parker*> now;
+  now.clear();
+  now.swap(finished_);
+  held.unlock();
+  for (parker* each : now) each->wake();
+  held.lock();
+}
+
+bool blocking_driver::pause(net::clock::time_point until, const call_terms& terms) {
+  blocking_call mine;
+  mine.deadline = std::min(until, terms.deadline);
+  const bool stoppable = terms.stop.stop_possible();
+  if (stoppable) mine.interrupt = &thread_interrupt();
+  const std::stop_callback on_stop{terms.stop, [this, &mine] { stop(mine); }};
+  lock held{mutex_};
+  if (closed_) return false;
+  ++callers_;
+  pausing_.push_back(&mine);
+  while (!mine.stopped && !ended_ && net::clock::now() < mine.deadline) wait_for_turn(mine, held, mine.deadline);
+  std::erase(pausing_, &mine);
+  const bool came = !mine.stopped && !ended_ && net::clock::now() >= until;
+  if (mine.bed != nullptr) beds_.give_back(*mine.bed);
+  if (--callers_ == 0 && closed_) no_callers_.notify_all();
+  held.unlock();
+  return came;
+}
+
+void blocking_driver::stop(blocking_call& call) {
   const lock held{mutex_};
   call.stopped = true;
   call.interrupt->set();
-  call.wake.notify_one();
+  if (call.bed != nullptr) call.bed->wake();
 }
 
-std::string blocking_driver::describe(const pending& call) const {
-  std::string name{call.commands.front().name()};
-  if (call.commands.size() > 1) name += fmt::format(" and {} more", call.commands.size() - 1);
-  return fmt::format("{} at {}: {}", name, endpoint_, call.why.detail);
+bool blocking_driver::alive() const {
+  const lock held{mutex_};
+  return !used_ || (link_.online() && !socket_.has_news());
 }
 
-void blocking_driver::raise(const failure& why, const std::string& text) {
-  if (why.code == errc::timeout || why.code == errc::cancelled) throw timeout_error{why.code, why.what, text};
-  throw connection_error{why.code, why.what, text};
+lane_metrics blocking_driver::metrics() const {
+  const lock held{mutex_};
+  return lane_.metrics(name_);
 }
 
-void blocking_driver::close(std::chrono::milliseconds drain) {
+void blocking_driver::begin_close() {
+  const lock held{mutex_};
+  closed_ = true;
+}
+
+void blocking_driver::close(net::clock::time_point deadline) {
   lock held{mutex_};
   closed_ = true;
   const auto none = [this] { return callers_ == 0; };
-  const auto deadline = after(net::clock::now(), std::max(drain, 0ms));
-  if (deadline == net::clock::time_point::max()) {
+  if (deadline == forever) {
     no_callers_.wait(held, none);
   } else {
     no_callers_.wait_until(held, deadline, none);
@@ -326,20 +456,24 @@ void blocking_driver::close(std::chrono::milliseconds drain) {
   if (callers_ > 0 && !ended_) {
     ended_ = true;
     closing_.set();
-    const failure why{.code = errc::closed, .what = execution::not_sent, .detail = "the client was closed"};
-    if (phase_ == phase::online) {
+    const failure why = closed_under_way();
+    if (link_.online()) {
       broken_.reset();
-      break_connection(errc::closed, why.detail);
+      break_connection(why);
       leave_broken_connection();
     }
-    lane_.unreachable(why, settled_);
-    notify_settled(nullptr);
+    lane_.refuse(why, complete_, [](const exchange&) { return true; });
+    finish_complete(nullptr);
+    for (const blocking_call* each : pausing_) {
+      if (each->bed != nullptr) finished_.push_back(each->bed);
+    }
+    wake_finished(held);
   }
   no_callers_.wait(held, none);
   ended_ = true;
-  if (phase_ == phase::online) {
+  if (link_.online()) {
     socket_ = {};
-    phase_ = phase::offline;
+    link_.lost(net::clock::now(), random_fraction());
   }
 }
 

@@ -3,96 +3,127 @@
 
 #include "engine/connect.hpp"
 #include "engine/lane.hpp"
+#include "engine/link_state.hpp"
+#include "engine/news.hpp"
+#include "engine/parker.hpp"
+#include "engine/terms.hpp"
 #include "net/resolver.hpp"
 #include "net/socket.hpp"
 #include "net/wait.hpp"
 
-#include <tenantry/client.hpp>
+#include <tenantry/client_options.hpp>
+#include <tenantry/metrics.hpp>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
 #include <optional>
-#include <stop_token>
-#include <string>
+#include <span>
+#include <string_view>
 #include <vector>
 
 namespace tenantry::detail {
 
 /// A call and the thread that waits for it. Lives in that thread's frame.
-struct pending : exchange {
-  net::clock::time_point deadline;
-  std::condition_variable wake;            // waits for another thread to read, write or connect for it
-  const net::wakeup* interrupt = nullptr;  // ends this thread's own wait on the socket; only with a stop_token
+struct blocking_call : exchange {
+  bool fail_fast = false;
   bool stopped = false;
+  bool dozed = false;                      // has yielded to other threads before it sleeps
+  bool asleep = false;                     // in its bed
+  bool returning = false;                  // finished by another thread, and not back yet
+  parker* bed = nullptr;                   // where it waits for another thread to read, write or connect for it
+  const net::wakeup* interrupt = nullptr;  // ends this thread's own wait on the socket; only with a stop_token
 };
+
+/// Whether the callers share the connection, or one has it for itself: then its state (WATCH, MULTI) is lost with it,
+/// so it is not opened again, and an answer that nobody waits for any longer ends it.
+enum class ownership : unsigned char { shared, exclusive };
 
 /// There are three roles, each held by at most one waiting thread: the writer sends what all have enqueued, the reader
 /// receives for all, and the connector opens the connection. A thread takes a free role that it needs, and on leaving
 /// wakes another thread if a role that is still needed stays free. System calls run without the mutex.
-///
-/// A thread is only notified while the mutex is held, and not touched afterwards: its frame may be gone.
 class blocking_driver {
  public:
-  explicit blocking_driver(client_options options);
+  /// `name` is a literal, for events.
+  blocking_driver(const client_options& options, ownership whose, std::string_view name);
   ~blocking_driver();
   blocking_driver(const blocking_driver&) = delete;
   blocking_driver& operator=(const blocking_driver&) = delete;
 
-  /// Sends the commands and waits for as many replies. Errors: as `caller` says.
-  void run(std::span<const command> commands, std::span<reply> replies, net::clock::time_point deadline,
-           const std::stop_token& stop_with);
+  /// Sends the commands and waits for as many replies. Nothing, or why there are none.
+  std::optional<failure> run(std::span<const command> commands, std::span<reply> replies, const call_terms& terms);
 
-  /// When a call that begins now has to end.
-  [[nodiscard]] net::clock::time_point deadline_of(const call_options& how) const noexcept;
+  /// Waits like a call that needs no connection: until `until`, the terms' deadline, a stop or `close`. False unless
+  /// the time has come.
+  bool pause(net::clock::time_point until, const call_terms& terms);
 
-  void close(std::chrono::milliseconds drain);
+  /// No new calls.
+  void begin_close();
+  /// Those under way have until `deadline`, then they fail. Idempotent, from any thread.
+  void close(net::clock::time_point deadline);
+  /// In the child of a fork: closes the descriptor, and says nothing to the server. Nothing else works from then on.
+  void abandon() noexcept { socket_.forget(); }
+  /// False when an exclusive connection was opened and lost.
+  [[nodiscard]] bool alive() const;
+  [[nodiscard]] lane_metrics metrics() const;
 
  private:
   using lock = std::unique_lock<std::mutex>;
-  enum class phase : unsigned char { offline, connecting, online };
+  using phase = link_state::phase;
 
   // Without memory for its own bookkeeping the program ends, instead of leaving a lane that points to a frame that is
   // gone.
-  void work(pending& mine, lock& held) noexcept;
-  bool connect(pending& mine, lock& held);
-  bool write(pending& mine, lock& held);
-  bool read(pending& mine, lock& held);
-  bool read_once(const pending& mine, lock& held, short events);
-  net::ready wait_on_socket(const pending& mine, short events, const net::wakeup& turn) const noexcept;
-  bool wait_for_turn(pending& mine, lock& held);
+  void work(blocking_call& mine, lock& held) noexcept;
+  std::optional<failure> admit(blocking_call& mine);
+  bool connect(blocking_call& mine, lock& held);
+  void let_others_join(lock& held);
+  bool write(blocking_call& mine, lock& held);
+  bool read(blocking_call& mine, lock& held);
+  bool read_once(const blocking_call& mine, lock& held, short events);
+  void give_up(blocking_call& mine);
+  net::ready wait_on_socket(const blocking_call& mine, short events, net::clock::time_point deadline,
+                            const net::wakeup& turn) const noexcept;
+  bool wait_for_turn(blocking_call& mine, lock& held, net::clock::time_point deadline);
 
-  void check_idle_connection();
-  void break_connection(errc code, std::string why);
+  void check_idle_connection(net::clock::time_point now);
+  void break_connection(failure why);
   void leave_broken_connection() noexcept;
   void hand_on();
-  void notify_settled(const pending* except);
-  void stop(pending& call);
-  [[nodiscard]] std::string describe(const pending& call) const;
-  [[noreturn]] static void raise(const failure& why, const std::string& text);
+  void finish_complete(const blocking_call* mine);
+  void wake_finished(lock& held);
+  void stop(blocking_call& call);
 
-  const client_options options_;
-  const std::string endpoint_;
+  const client_options& options_;
+  const ownership whose_;
+  const std::string_view name_;
+  const std::chrono::milliseconds stall_limit_;
   net::wakeup closing_;      // ends an attempt to connect
   net::wakeup wake_reader_;  // the writer's role is free, or the reader's, while the other waits on the socket
   net::wakeup wake_writer_;
 
-  std::mutex mutex_;
-  phase phase_ = phase::offline;
+  mutable std::mutex mutex_;
   bool closed_ = false;  // no new calls
   bool ended_ = false;   // and those under way have failed
   std::size_t callers_ = 0;
+  std::size_t returning_ = 0;  // of them, those who have all they came for
   std::condition_variable no_callers_;
+  parker_pool beds_;
 
+  link_state link_;
   lane lane_;
   net::socket socket_;   // used without the mutex by writer and reader; replaced when neither is there
   net::resolver names_;  // used by the connector
-  const pending* writer_ = nullptr;
+  const blocking_call* writer_ = nullptr;
   bool writer_waits_ = false;  // on the socket, while another thread reads
   bool reading_ = false;
+  bool used_ = false;              // an exclusive connection was opened
   std::optional<failure> broken_;  // the connection is to be left
   net::clock::time_point last_use_{};
-  std::vector<exchange*> settled_;
+  std::vector<exchange*> complete_;
+  std::vector<parker*> finished_;  // of calls that have finished, or of who has to take a role
+  std::vector<const blocking_call*> pausing_;
+  news news_;
 };
 
 }  // namespace tenantry::detail

@@ -1,14 +1,16 @@
 #pragma once
-// Opens a connection: name, address, handshake, in this order and under one deadline.
+// Opens a connection: name, address, TLS, handshake, in this order and under one deadline.
 
-#include "engine/lane.hpp"
+#include "engine/exchange.hpp"
 #include "net/resolver.hpp"
 #include "net/socket.hpp"
 
-#include <tenantry/client.hpp>
+#include <tenantry/client_options.hpp>
 
+#include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 namespace tenantry::detail {
 
@@ -17,6 +19,8 @@ struct connect_result {
   net::socket socket;               // when neither of the others
   std::optional<failure> failed;    // always not_sent
   net::ready how = net::ready::io;  // woken or deadline: given up before anything was decided
+  std::int64_t client_id = 0;       // the connection's number on the server
+  std::string waited_for;           // given up: what did not come, where that tells more than "a connection"
 };
 
 /// Connects and introduces itself. A reply that arrives beyond the handshake's own is a protocol error.

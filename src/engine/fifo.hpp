@@ -17,6 +17,12 @@ class fifo {
   [[nodiscard]] std::span<T> items() noexcept { return std::span{items_}.subspan(head_); }
   [[nodiscard]] std::span<const T> items() const noexcept { return std::span{items_}.subspan(head_); }
 
+  /// The next `push_back` does not allocate.
+  void make_room() {
+    if (items_.size() < items_.capacity()) return;
+    drop_taken();
+    if (items_.size() == items_.capacity()) items_.reserve(items_.empty() ? 16 : 2 * items_.size());
+  }
   void push_back(T item) {
     if (head_ == items_.size()) clear();
     if (head_ > 64 && 2 * head_ > items_.size()) drop_taken();

@@ -15,25 +15,25 @@ std::string library_version() {
   return fmt::format("{}.{}.{}", TENANTRY_VERSION_MAJOR, TENANTRY_VERSION_MINOR, TENANTRY_VERSION_PATCH);
 }
 
-command hello(const client_options& options) {
+command hello(const client_options& options, const credentials& login) {
   std::vector<std::string_view> words{"HELLO", "2"};
-  if (!options.password.empty()) {
-    const std::string_view user = options.username.empty() ? std::string_view{"default"} : options.username;
-    words.insert(words.end(), {"AUTH", user, options.password});
+  if (!login.password.empty()) {
+    const std::string_view user = login.username.empty() ? std::string_view{"default"} : login.username;
+    words.insert(words.end(), {"AUTH", user, login.password});
   }
   if (!options.client_name.empty()) words.insert(words.end(), {"SETNAME", options.client_name});
   return command{std::span<const std::string_view>{words}};
 }
 
-/// HELLO answers with names and values in turn.
-bool is_cluster(const reply& fields) {
-  const auto& all = fields.elements();
+/// HELLO answers with names and values in turn. Nil where a name is not among them.
+const reply& field(const reply& answer, std::string_view name) {
+  static const reply none;
+  if (answer.type() != reply_type::array) return none;
+  const auto& all = answer.elements();
   for (std::size_t i = 0; i + 1 < all.size(); i += 2) {
-    if (all[i].type() == reply_type::string && all[i].str() == "mode") {
-      return all[i + 1].type() == reply_type::string && all[i + 1].str() == "cluster";
-    }
+    if (all[i].type() == reply_type::string && all[i].str() == name) return all[i + 1];
   }
-  return false;
+  return none;
 }
 
 errc code_of(std::string_view text) noexcept {
@@ -58,8 +58,8 @@ std::string without(std::string text, const std::string& secret) {
 
 }  // namespace
 
-handshake::handshake(const client_options& options) : secret_{options.password} {
-  steps_.push_back({kind::hello, hello(options)});
+handshake::handshake(const client_options& options, const credentials& login) : secret_{login.password} {
+  steps_.push_back({kind::hello, hello(options, login)});
   // Servers before 7.2 do not know SETINFO; it only helps whoever reads CLIENT LIST.
   steps_.push_back({kind::optional, command{"CLIENT", "SETINFO", "LIB-NAME", "tenantry"}});
   steps_.push_back({kind::optional, command{"CLIENT", "SETINFO", "LIB-VER", library_version()}});
@@ -80,10 +80,12 @@ void handshake::accept(const reply& answer) {
     throw connection_error{code_of(text), execution::not_sent,
                            fmt::format("handshake refused: {}", without(text, secret_))};
   }
-  if (what == kind::hello && answer.type() == reply_type::array && is_cluster(answer)) {
+  if (what != kind::hello) return;
+  if (const reply& mode = field(answer, "mode"); mode.type() == reply_type::string && mode.str() == "cluster") {
     throw connection_error{errc::unsupported, execution::not_sent,
                            "the server runs in cluster mode, which this version does not support"};
   }
+  if (const reply& id = field(answer, "id"); id.type() == reply_type::integer) client_id_ = id.integer();
 }
 
 }  // namespace tenantry::detail

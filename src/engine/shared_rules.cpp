@@ -1,14 +1,14 @@
 #include "engine/shared_rules.hpp"
 
+#include "engine/command_words.hpp"
+
 #include <tenantry/error.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
-#include <string>
 #include <string_view>
 
 namespace tenantry::detail {
@@ -17,68 +17,62 @@ namespace {
 
 using namespace std::string_view_literals;
 
-// Both lists are sorted.
-constexpr std::array refused_names{
-    "ASKING"sv,      "AUTH"sv,       "BLMOVE"sv,   "BLMPOP"sv,       "BLPOP"sv,     "BRPOP"sv,        "BRPOPLPUSH"sv,
-    "BZMPOP"sv,      "BZPOPMAX"sv,   "BZPOPMIN"sv, "DISCARD"sv,      "EXEC"sv,      "HELLO"sv,        "MONITOR"sv,
-    "MULTI"sv,       "PSUBSCRIBE"sv, "PSYNC"sv,    "PUNSUBSCRIBE"sv, "QUIT"sv,      "READONLY"sv,     "READWRITE"sv,
-    "REPLCONF"sv,    "RESET"sv,      "SELECT"sv,   "SSUBSCRIBE"sv,   "SUBSCRIBE"sv, "SUNSUBSCRIBE"sv, "SYNC"sv,
-    "UNSUBSCRIBE"sv, "UNWATCH"sv,    "WAIT"sv,     "WAITAOF"sv,      "WATCH"sv};
-constexpr std::array refused_client{"CACHING"sv, "NO-TOUCH"sv, "REPLY"sv, "TRACKING"sv};
+// All lists are sorted.
 
-constexpr std::size_t longest = 13;
-
-/// Upper case, or empty when it is longer than any word in the lists.
-std::string upper(std::string_view word) {
-  std::string text;
-  if (word.size() > longest) return text;
-  for (const char c : word) text += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  return text;
-}
+/// They hold up whoever comes after them, or open what belongs to one caller.
+constexpr std::array exclusive_names{"BLMOVE"sv, "BLMPOP"sv,   "BLPOP"sv,    "BRPOP"sv,   "BRPOPLPUSH"sv,
+                                     "BZMPOP"sv, "BZPOPMAX"sv, "BZPOPMIN"sv, "DISCARD"sv, "EXEC"sv,
+                                     "MULTI"sv,  "UNWATCH"sv,  "WAIT"sv,     "WAITAOF"sv, "WATCH"sv};
+/// They change what the next user of the connection finds, or answer with more or fewer than one reply.
+constexpr std::array refused_names{"ASKING"sv,       "AUTH"sv,         "HELLO"sv,      "MONITOR"sv,    "PSUBSCRIBE"sv,
+                                   "PSYNC"sv,        "PUNSUBSCRIBE"sv, "QUIT"sv,       "READONLY"sv,   "READWRITE"sv,
+                                   "REPLCONF"sv,     "RESET"sv,        "SELECT"sv,     "SSUBSCRIBE"sv, "SUBSCRIBE"sv,
+                                   "SUNSUBSCRIBE"sv, "SYNC"sv,         "UNSUBSCRIBE"sv};
+constexpr std::array refused_client{"CACHING"sv, "NO-EVICT"sv, "NO-TOUCH"sv, "REPLY"sv, "SETNAME"sv, "TRACKING"sv};
 
 template <std::size_t N>
 bool listed(const std::array<std::string_view, N>& list, std::string_view word) noexcept {
   return std::ranges::binary_search(list, word);
 }
 
-/// True for an XREAD or XREADGROUP that waits: BLOCK stands among its options, before the keys.
-bool blocks(const command& one) {
-  std::string_view rest = one.bytes();
-  const auto line = [&rest] {
-    const std::string_view text = rest.substr(1, rest.find('\r') - 1);
-    rest.remove_prefix(text.size() + 3);
-    return text;
-  };
-  line();  // the number of words
-  while (!rest.empty()) {
-    std::size_t size = 0;
-    const std::string_view digits = line();
-    std::from_chars(digits.data(), digits.data() + digits.size(), size);
-    const std::string word = upper(rest.substr(0, size));
-    if (word == "BLOCK" || word == "STREAMS") return word == "BLOCK";
-    rest.remove_prefix(size + 2);
-    for (int names = word == "GROUP" ? 2 : 0; names > 0 && !rest.empty(); --names) {
-      const std::string_view name_digits = line();
-      std::from_chars(name_digits.data(), name_digits.data() + name_digits.size(), size);
-      rest.remove_prefix(size + 2);
-    }
-  }
-  return false;
+bool changes_connection(const command& one, std::string_view name) {
+  return listed(refused_names, name) ||
+         (name == "CLIENT" && listed(refused_client, upper_words{one.first_argument()}.str())) ||
+         (name == "SCRIPT" && upper_words{one.first_argument()}.str() == "DEBUG");
 }
 
 }  // namespace
 
-static_assert(std::ranges::is_sorted(refused_names) && std::ranges::is_sorted(refused_client));
+static_assert(std::ranges::is_sorted(exclusive_names) && std::ranges::is_sorted(refused_names) &&
+              std::ranges::is_sorted(refused_client));
 
 void check_shareable(const command& one) {
-  const std::string name = upper(one.name());
-  const bool refused = listed(refused_names, name) ||
-                       (name == "CLIENT" && listed(refused_client, upper(one.first_argument()))) ||
-                       (name == "SCRIPT" && upper(one.first_argument()) == "DEBUG") ||
-                       ((name == "XREAD" || name == "XREADGROUP") && blocks(one));
-  if (!refused) return;
+  const upper_words name{one.name()};
+  const bool exclusive = listed(exclusive_names, name.str()) || waits_for_entries(one);
+  if (!exclusive && !changes_connection(one, name.str())) return;
   throw error{errc::refused_command, execution::not_sent,
-              fmt::format("{} cannot run on a connection that is shared by all callers of a client", one.name())};
+              fmt::format("{} cannot run on a connection that is shared by all callers of a client{}", one.name(),
+                          exclusive ? "; client::exclusive() gives one that is not" : "")};
+}
+
+void check_reusable(const command& one) {
+  if (!changes_connection(one, upper_words{one.name()}.str())) return;
+  throw error{errc::refused_command, execution::not_sent,
+              fmt::format("{} cannot run on a connection that others use later", one.name())};
+}
+
+void note_opening(const command& one, transaction_state& state) {
+  const upper_words name{one.name()};
+  if (name.str() == "MULTI") state.open = true;
+  if (name.str() == "WATCH") state.watching = true;
+}
+
+void note_end(const command& one, const reply& answer, transaction_state& state) {
+  const upper_words name{one.name()};
+  const bool done = !answer.is_error() || answer.error_text().starts_with("EXECABORT");
+  if (!done) return;
+  if (name.str() == "UNWATCH" && !state.open) state.watching = false;
+  if (name.str() == "EXEC" || name.str() == "DISCARD") state = {};
 }
 
 }  // namespace tenantry::detail

@@ -89,6 +89,10 @@ std::string_view to_string(errc code) noexcept {
       return "unexpected_reply";
     case errc::encode:
       return "encode";
+    case errc::overloaded:
+      return "overloaded";
+    case errc::forked:
+      return "forked";
     case errc::recursive_load:
       return "recursive_load";
   }
@@ -119,6 +123,7 @@ bool error::retryable() const noexcept {
     case errc::timeout:
     case errc::connection_lost:
     case errc::not_ready:
+    case errc::overloaded:
       return did_not_run;
     default:
       return false;

@@ -1,0 +1,288 @@
+#include "engine/engine.hpp"
+
+#include "engine/failures.hpp"
+#include "engine/fork_count.hpp"
+#include "engine/notify.hpp"
+#include "engine/options.hpp"
+#include "engine/random_fraction.hpp"
+#include "engine/shared_rules.hpp"
+
+#include <tenantry/error.hpp>
+#include <tenantry/tenant.hpp>
+
+#include <fmt/format.h>
+
+#include <coroutine>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+namespace tenantry::detail {
+
+namespace {
+
+constexpr std::size_t bulk_bytes = 256U << 10U;
+constexpr unsigned default_threads = 2;
+
+client_options checked(client_options options) {
+  check(options);
+  check(options.breaker);
+  check(options.bounds);
+  return options;
+}
+
+std::span<const command> span_of(const command& one) { return {&one, 1}; }
+std::span<const command> span_of(const std::vector<command>& all) { return all; }
+std::span<reply> span_of(reply& one) { return {&one, 1}; }
+std::span<reply> span_of(std::vector<reply>& all) { return all; }
+
+bool is_bulk(std::span<const command> commands, lane_choice choice) {
+  if (choice == lane_choice::bulk) return true;
+  std::size_t bytes = 0;
+  for (const command& each : commands) bytes += each.bytes().size();
+  return bytes > bulk_bytes;
+}
+
+/// A reply of one command that is an error may be worth another try; those of several belong to the caller.
+bool is_final(const std::optional<failure>& failed, std::span<const reply> replies) {
+  return !failed && (replies.size() != 1 || !replies.front().is_error());
+}
+
+}  // namespace
+
+/// A blocking call from its beginning until nothing of the engine is used any more. Leaving is the last that it does.
+class engine::visit {
+ public:
+  explicit visit(std::atomic<int>& calls) noexcept : calls_{calls} { calls_.fetch_add(1, std::memory_order_relaxed); }
+  visit(const visit&) = delete;
+  visit& operator=(const visit&) = delete;
+  ~visit() { calls_.fetch_sub(1, std::memory_order_release); }
+
+ private:
+  std::atomic<int>& calls_;
+};
+
+engine::engine(client_options options)
+    : options_{checked(std::move(options))},
+      endpoint_{detail::endpoint(options_)},
+      fork_count_{detail::fork_count()},
+      breaker_{options_.breaker},
+      blocking_{options_, ownership::shared, "blocking"},
+      exclusive_{options_} {
+  if (!options_.executor) {
+    resume_ = [this](std::span<const std::coroutine_handle<>> ready) {
+      pool_.open([] { return std::make_unique<thread_pool>(default_threads); }).post(ready);
+    };
+  } else if (options_.executor.target<run_inline>() != nullptr) {
+    resume_ = [](std::span<const std::coroutine_handle<>> ready) {
+      for (const std::coroutine_handle<> each : ready) each.resume();
+    };
+  } else {
+    resume_ = [this](std::span<const std::coroutine_handle<>> ready) {
+      for (const std::coroutine_handle<> each : ready) options_.executor(each);
+    };
+  }
+}
+
+engine::~engine() {
+  close(std::chrono::milliseconds{0});
+  while (calls_.load(std::memory_order_acquire) != 0) std::this_thread::yield();  // they have ended, and are leaving
+  async_.reset();
+  async_bulk_.reset();
+  loop_.stop();
+  pool_.reset();
+}
+
+bool engine::forked() const noexcept { return detail::fork_count() != fork_count_; }
+
+void engine::abandon() noexcept {
+  blocking_.abandon();
+  if (bulk_.get() != nullptr) bulk_.get()->abandon();
+  if (async_.get() != nullptr) async_.get()->abandon();
+  if (async_bulk_.get() != nullptr) async_bulk_.get()->abandon();
+  exclusive_.abandon();
+}
+
+net::clock::time_point engine::deadline_of(const call_options& how) const {
+  return after(net::clock::now(), how.timeout.value_or(options_.timeout));
+}
+
+call_terms engine::terms_of(const call_options& how, net::clock::time_point deadline) const {
+  return {.deadline = deadline,
+          .stop = how.stop,
+          .tenant = how.tenant != nullptr ? std::string_view{how.tenant->str()} : std::string_view{},
+          .fail_fast = how.down.value_or(options_.down) == when_down::fail};
+}
+
+void engine::check(std::span<const command> commands, ownership whose) const {
+  for (const command& each : commands) {
+    if (each.bytes().empty()) throw invalid_option{"a command that was moved away cannot be sent"};
+    if (whose == ownership::shared) {
+      check_shareable(each);
+    } else {
+      check_reusable(each);
+    }
+  }
+  if (forked()) raise(forked_since(), commands);
+}
+
+blocking_driver& engine::blocking_lane(std::span<const command> commands, lane_choice choice) {
+  if (!is_bulk(commands, choice)) return blocking_;
+  auto& lane =
+      bulk_.open([this] { return std::make_unique<blocking_driver>(options_, ownership::shared, "blocking bulk"); });
+  if (closed_) lane.begin_close();  // it may have missed that
+  return lane;
+}
+
+async_lane& engine::coroutine_lane(std::span<const command> commands, lane_choice choice) {
+  const bool bulk = is_bulk(commands, choice);
+  async_lane& lane = (bulk ? async_bulk_ : async_).open([this, bulk] {
+    return std::make_unique<async_lane>(options_, loop_, resume_, bulk ? "async bulk" : "async");
+  });
+  if (closed_) lane.begin_close(net::clock::now());  // it may have missed that
+  return lane;
+}
+
+void engine::count(const std::optional<failure>& failed, net::clock::time_point now) {
+  if (!failed) {
+    if (breaker_.succeeded(now)) {
+      notify(options_.observer, events::breaker_closed, {{.name = "endpoint", .value = std::string_view{endpoint_}}});
+    }
+    return;
+  }
+  if (failed->code == errc::overloaded) {
+    if (const std::int64_t refused = overloads_.pass(now); refused > 0) {
+      notify(options_.observer, events::overloaded,
+             {{.name = "endpoint", .value = std::string_view{endpoint_}}, {.name = "refused", .value = refused}});
+    }
+  }
+  if (counts_against_server(failed->code) && breaker_.failed(now, random_fraction())) {
+    ++breaker_openings_;
+    notify(options_.observer, events::breaker_opened,
+           {{.name = "endpoint", .value = std::string_view{endpoint_}},
+            {.name = "code", .value = to_string(failed->code)}});
+  }
+}
+
+void engine::run(std::span<const command> commands, std::span<reply> replies, const call_options& how,
+                 net::clock::time_point deadline) {
+  const visit under_way{calls_};
+  check(commands, ownership::shared);
+  if (closed_) raise(closed_before(), commands);
+  blocking_driver& lane = blocking_lane(commands, how.lane);
+  call_terms terms = terms_of(how, deadline);
+  retry_machine retries{commands, how.retry, deadline, budget_};
+  for (;;) {
+    const auto failed = lane.run(commands, replies, terms);
+    const auto now = net::clock::now();
+    count(failed, now);
+    if (is_final(failed, replies)) return;
+    const auto next = retries.again(failed, replies, now, random_fraction());
+    if (!next && failed) raise(*failed, commands);
+    if (!next) return;
+    if (*next > now && !lane.pause(*next, terms)) {
+      if (terms.stop.stop_requested()) raise(cancelled(execution::rejected), commands);
+      return;
+    }
+    for (reply& each : replies) each = reply{};
+    terms.repeated = true;
+  }
+}
+
+template <class Commands, class Replies>
+task<Replies> engine::async_run(Commands commands, Replies replies, call_options how,
+                                std::optional<net::clock::time_point> until) {
+  const std::span<const command> sent = span_of(commands);
+  const std::span<reply> answers = span_of(replies);
+  if (sent.empty()) co_return std::move(replies);
+  check(sent, ownership::shared);
+  if (closed_) raise(closed_before(), sent);
+  async_lane& lane = coroutine_lane(sent, how.lane);
+  const auto deadline = until ? *until : deadline_of(how);
+  call_terms terms = terms_of(how, deadline);
+  retry_machine retries{sent, how.retry, deadline, budget_};
+  for (;;) {
+    async_call call{lane, sent, answers, terms};
+    const auto failed = co_await call;
+    const auto now = net::clock::now();
+    count(failed, now);
+    if (is_final(failed, answers)) break;
+    const auto next = retries.again(failed, answers, now, random_fraction());
+    if (!next && failed) raise(*failed, sent);
+    if (!next) break;
+    if (*next > now) {
+      call_terms rest = terms;
+      rest.deadline = *next;
+      async_call pause{lane, {}, {}, rest};
+      const auto interrupted = co_await pause;
+      if (interrupted && interrupted->code == errc::cancelled) raise(cancelled(execution::rejected), sent);
+      if (interrupted) break;
+    }
+    for (reply& each : answers) each = reply{};
+    terms.repeated = true;
+  }
+  if constexpr (std::is_same_v<Replies, reply>) {
+    if (replies.is_error()) throw server_error{commands.name(), replies.error_text()};
+  }
+  co_return std::move(replies);
+}
+
+template task<reply> engine::async_run(command, reply, call_options, std::optional<net::clock::time_point>);
+template task<std::vector<reply>> engine::async_run(std::vector<command>, std::vector<reply>, call_options,
+                                                    std::optional<net::clock::time_point>);
+
+exclusive_connection engine::take_exclusive() {
+  const command asked{"exclusive"};
+  if (forked()) raise(forked_since(), {&asked, 1});
+  failure why;
+  auto connection = exclusive_.take(why);
+  if (!connection) raise(why, {&asked, 1});
+  return exclusive_connection{*this, std::move(connection)};
+}
+
+void engine::run_exclusive(blocking_driver& connection, std::span<const command> commands, std::span<reply> replies,
+                           const call_options& how) {
+  const visit under_way{calls_};
+  const auto failed = connection.run(commands, replies, terms_of(how, deadline_of(how)));
+  count(failed, net::clock::now());
+  if (failed) raise(*failed, commands);
+}
+
+void engine::raise(const failure& why, std::span<const command> commands) const {
+  std::string name{commands.front().name()};
+  if (commands.size() > 1) name += fmt::format(" and {} more", commands.size() - 1);
+  const std::string text = fmt::format("{} at {}: {}", name, endpoint_, why.detail);
+  if (why.code == errc::timeout || why.code == errc::cancelled) throw timeout_error{why.code, why.what, text};
+  throw connection_error{why.code, why.what, text};
+}
+
+void engine::close(std::chrono::milliseconds drain) {
+  const auto deadline = after(net::clock::now(), std::max(drain, std::chrono::milliseconds{0}));
+  closed_ = true;
+  blocking_.begin_close();
+  if (bulk_.get() != nullptr) bulk_.get()->begin_close();
+  exclusive_.begin_close();
+  if (async_.get() != nullptr) async_.get()->begin_close(deadline);
+  if (async_bulk_.get() != nullptr) async_bulk_.get()->begin_close(deadline);
+  if (loop_.on_this_thread()) return;  // which has to go on, to answer what is under way
+
+  blocking_.close(deadline);
+  if (bulk_.get() != nullptr) bulk_.get()->close(deadline);
+  exclusive_.close(deadline);
+  if (async_.get() != nullptr) async_.get()->wait_closed();
+  if (async_bulk_.get() != nullptr) async_bulk_.get()->wait_closed();
+}
+
+client_metrics engine::metrics() const {
+  client_metrics all;
+  all.lanes.push_back(blocking_.metrics());
+  if (bulk_.get() != nullptr) all.lanes.push_back(bulk_.get()->metrics());
+  if (async_.get() != nullptr) all.lanes.push_back(async_.get()->metrics());
+  if (async_bulk_.get() != nullptr) all.lanes.push_back(async_bulk_.get()->metrics());
+  all.breaker = to_string(breaker_.state());
+  all.breaker_openings = breaker_openings_;
+  return all;
+}
+
+}  // namespace tenantry::detail

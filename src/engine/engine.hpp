@@ -1,0 +1,108 @@
+#pragma once
+// Everything that a client consists of, put together.
+
+#include "engine/async_lane.hpp"
+#include "engine/blocking_driver.hpp"
+#include "engine/breaker.hpp"
+#include "engine/exclusive_pool.hpp"
+#include "engine/io_loop.hpp"
+#include "engine/notify.hpp"
+#include "engine/opened_later.hpp"
+#include "engine/retry_budget.hpp"
+#include "engine/retry_machine.hpp"
+#include "engine/terms.hpp"
+
+#include <tenantry/client_options.hpp>
+#include <tenantry/command.hpp>
+#include <tenantry/exclusive_connection.hpp>
+#include <tenantry/executor.hpp>
+#include <tenantry/metrics.hpp>
+#include <tenantry/reply.hpp>
+#include <tenantry/task.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+namespace tenantry::detail {
+
+/// The lanes are opened by the first call that needs them: for threads and for coroutines, and of each a second one for
+/// bulk values. A program of one style has one connection until it moves bulk values.
+///
+/// Threads: all members from any thread.
+class engine {
+ public:
+  explicit engine(client_options options);
+  ~engine();
+  engine(const engine&) = delete;
+  engine& operator=(const engine&) = delete;
+
+  [[nodiscard]] net::clock::time_point deadline_of(const call_options& how) const;
+
+  /// Sends the commands and waits for as many replies, retries included. Errors: as `caller` says; error replies are
+  /// values.
+  void run(std::span<const command> commands, std::span<reply> replies, const call_options& how,
+           net::clock::time_point deadline);
+  /// The same for coroutines; `commands` and `replies` are a command and a reply, whose error throws, or vectors of
+  /// them. Without a deadline it is that of the options, from the moment on at which the task starts.
+  template <class Commands, class Replies>
+  task<Replies> async_run(Commands commands, Replies replies, call_options how,
+                          std::optional<net::clock::time_point> deadline);
+
+  /// Errors: refused_command, invalid_option, and connection_error (forked).
+  void check(std::span<const command> commands, ownership whose) const;
+
+  /// A connection for one caller alone. Errors: connection_error (overloaded, closed, forked).
+  exclusive_connection take_exclusive();
+  [[nodiscard]] exclusive_pool& exclusive() noexcept { return exclusive_; }
+  /// Errors: as `exclusive_connection` says; error replies are values.
+  void run_exclusive(blocking_driver& connection, std::span<const command> commands, std::span<reply> replies,
+                     const call_options& how);
+
+  void close(std::chrono::milliseconds drain);
+  /// In the child of a fork: leaves everything as it is, but closes the descriptors.
+  void abandon() noexcept;
+  [[nodiscard]] bool forked() const noexcept;
+
+  [[nodiscard]] client_metrics metrics() const;
+  [[nodiscard]] const client_options& options() const noexcept { return options_; }
+  [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
+  [[nodiscard]] breaker& circuit_breaker() noexcept { return breaker_; }
+  [[nodiscard]] io_loop& loop() noexcept { return loop_; }
+  [[nodiscard]] const resume_all& resume() const noexcept { return resume_; }
+
+  /// Throws what a failure is to the caller of these commands.
+  [[noreturn]] void raise(const failure& why, std::span<const command> commands) const;
+
+ private:
+  class visit;
+
+  [[nodiscard]] call_terms terms_of(const call_options& how, net::clock::time_point deadline) const;
+  blocking_driver& blocking_lane(std::span<const command> commands, lane_choice choice);
+  async_lane& coroutine_lane(std::span<const command> commands, lane_choice choice);
+  void count(const std::optional<failure>& failed, net::clock::time_point now);
+
+  const client_options options_;
+  const std::string endpoint_;
+  const std::uint64_t fork_count_;
+  retry_budget budget_;
+  breaker breaker_;
+  std::atomic<bool> closed_ = false;
+  std::atomic<int> calls_ = 0;  // blocking ones, until they have left
+  once_per_second overloads_;
+  std::atomic<std::uint64_t> breaker_openings_ = 0;
+
+  opened_later<thread_pool> pool_;
+  resume_all resume_;
+  io_loop loop_;
+  blocking_driver blocking_;
+  opened_later<blocking_driver> bulk_;
+  opened_later<async_lane> async_;
+  opened_later<async_lane> async_bulk_;
+  exclusive_pool exclusive_;
+};
+
+}  // namespace tenantry::detail

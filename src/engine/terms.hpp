@@ -1,0 +1,31 @@
+#pragma once
+// What a call may take: time, room and patience.
+
+#include "net/wait.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <stop_token>
+#include <string_view>
+
+namespace tenantry::detail {
+
+struct call_terms {
+  net::clock::time_point deadline = net::clock::time_point::max();
+  std::stop_token stop = {};
+  std::string_view tenant = {};  // outlives the call
+  bool fail_fast = false;        // without a connection
+  bool repeated = false;         // was made before
+};
+
+/// `no_timeout` and its like have no representation in the clock's unit, so they are compared in the coarser one.
+inline net::clock::time_point after(net::clock::time_point now, std::chrono::milliseconds span) {
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(net::clock::time_point::max() - now);
+  return span >= left ? net::clock::time_point::max() : now + span;
+}
+
+inline std::int64_t milliseconds(net::clock::duration span) noexcept {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(span).count();
+}
+
+}  // namespace tenantry::detail
