@@ -128,14 +128,40 @@ TEST_CASE("a server in cluster mode is refused as unsupported") {
 
 TEST_CASE("a refused port and a name that does not resolve are unreachable, with nothing sent") {
   client refused{"redis://127.0.0.1:1"};
-  const auto port = failure_of([&] { refused.execute("PING"); });
+  const auto port = failure_of([&] { refused.with({.timeout = 20s, .down = when_down::fail}).execute("PING"); });
   CHECK(port.code == errc::unreachable);
   CHECK(port.execution == execution::not_sent);
   CHECK(port.text.find("redis://127.0.0.1:1") != std::string::npos);
   client nameless{"redis://no-such-host.invalid"};
-  const auto name = failure_of([&] { nameless.with({.timeout = 20s}).execute("PING"); });
+  const auto name = failure_of([&] { nameless.with({.timeout = 20s, .down = when_down::fail}).execute("PING"); });
   CHECK(name.code == errc::unreachable);
+  CHECK(name.execution == execution::not_sent);
   CHECK(name.text.find("no-such-host.invalid") != std::string::npos);
+}
+
+TEST_CASE("a call waits for a server that is not there until its deadline, and tells why") {
+  client redis{"redis://127.0.0.1:1"};
+  for (const auto patience : {100ms, 10ms}) {  // also where an attempt has just failed
+    const auto begin = std::chrono::steady_clock::now();
+    const auto fault = failure_of([&] { redis.with({.timeout = patience}).execute("PING"); });
+    CHECK(std::chrono::steady_clock::now() - begin >= patience);
+    CHECK(fault.code == errc::unreachable);
+    CHECK(fault.execution == execution::not_sent);
+    CHECK(fault.text.find("refused") != std::string::npos);
+  }
+}
+
+TEST_CASE("with when_down::fail a call does not wait for a server that is not there") {
+  client_options options = client_options::from_url("redis://127.0.0.1:1?timeout=10min");
+  options.down = when_down::fail;
+  client redis{options};
+  for (int i = 0; i < 20; ++i) {
+    const auto fault = failure_of([&] { redis.execute("PING"); });
+    CHECK(fault.code == errc::unreachable);
+    CHECK(fault.execution == execution::not_sent);
+  }
+  const auto waits = redis.with({.timeout = 50ms, .down = when_down::wait});
+  CHECK(failure_of([&] { waits.execute("PING"); }).code == errc::unreachable);
 }
 
 TEST_CASE("a host name is resolved, and the client keeps no thread of its own") {

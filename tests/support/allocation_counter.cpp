@@ -1,6 +1,9 @@
+#include <algorithm>
 #include <cstdlib>
+#include <malloc.h>
 #include <new>
 #include <support/allocation_counter.hpp>
+#include <utility>
 
 // All forms are replaced, not only the two that the others call by default: a sanitizer brings its own set, and memory
 // of its operator new must not come back to our operator delete.
@@ -8,16 +11,26 @@
 namespace {
 
 constinit thread_local std::size_t allocations = 0;
+constinit thread_local std::ptrdiff_t live_bytes = 0;  // negative where a thread frees what others allocated
+constinit thread_local std::ptrdiff_t most_bytes = 0;
 
-void* allocate(std::size_t size) noexcept {
+void* counted(void* memory) noexcept {
   ++allocations;
-  return std::malloc(size == 0 ? 1 : size);
+  live_bytes += static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+  most_bytes = std::max(most_bytes, live_bytes);
+  return memory;
 }
 
+void* allocate(std::size_t size) noexcept { return counted(std::malloc(size == 0 ? 1 : size)); }
+
 void* allocate(std::size_t size, std::align_val_t alignment) noexcept {
-  ++allocations;
   const auto unit = static_cast<std::size_t>(alignment);
-  return std::aligned_alloc(unit, (size + unit) / unit * unit);  // a multiple of the alignment, and never zero
+  return counted(std::aligned_alloc(unit, (size + unit) / unit * unit));  // a multiple of it, and never zero
+}
+
+void release(void* memory) noexcept {
+  live_bytes -= static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
+  std::free(memory);
 }
 
 void* or_throw(void* memory) {
@@ -30,6 +43,11 @@ void* or_throw(void* memory) {
 namespace support {
 
 std::size_t allocation_counter::total() noexcept { return allocations; }
+std::ptrdiff_t allocation_counter::live() noexcept { return live_bytes; }
+std::ptrdiff_t allocation_counter::peak() noexcept { return most_bytes; }
+std::ptrdiff_t allocation_counter::exchange_peak(std::ptrdiff_t bytes) noexcept {
+  return std::exchange(most_bytes, bytes);
+}
 
 }  // namespace support
 
@@ -46,15 +64,15 @@ void* operator new[](std::size_t size, std::align_val_t alignment, const std::no
   return allocate(size, alignment);
 }
 
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete[](void* memory) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { release(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { release(memory); }
+void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { release(memory); }

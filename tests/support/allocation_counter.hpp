@@ -10,14 +10,26 @@ namespace support {
 /// Link allocation_counter.cpp, which replaces the global operators of the whole executable.
 class allocation_counter {
  public:
-  allocation_counter() noexcept : before_{total()} {}
+  allocation_counter() noexcept : before_{total()}, live_before_{live()}, peak_around_{exchange_peak(live_before_)} {}
+  allocation_counter(const allocation_counter&) = delete;
+  allocation_counter& operator=(const allocation_counter&) = delete;
+  ~allocation_counter() {
+    if (peak() < peak_around_) exchange_peak(peak_around_);
+  }
 
   [[nodiscard]] std::size_t count() const noexcept { return total() - before_; }
+  /// The most memory that its thread held at a time beyond what it held at the beginning.
+  [[nodiscard]] std::size_t peak_bytes() const noexcept { return static_cast<std::size_t>(peak() - live_before_); }
 
  private:
   [[nodiscard]] static std::size_t total() noexcept;
+  [[nodiscard]] static std::ptrdiff_t live() noexcept;
+  [[nodiscard]] static std::ptrdiff_t peak() noexcept;
+  static std::ptrdiff_t exchange_peak(std::ptrdiff_t bytes) noexcept;
 
   std::size_t before_;
+  std::ptrdiff_t live_before_;
+  std::ptrdiff_t peak_around_;
 };
 
 }  // namespace support
