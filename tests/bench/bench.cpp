@@ -10,6 +10,11 @@ using clock = std::chrono::steady_clock;
 
 double seconds(clock::duration span) { return std::chrono::duration<double>(span).count(); }
 
+/// The figure of a round: the rate, unless the row has another.
+double figure(double took, std::size_t times, const std::function<double()>& other) {
+  return other ? other() : static_cast<double>(times) / took;
+}
+
 double timed(const std::function<void(std::size_t)>& side, std::size_t times) {
   const auto begin = clock::now();
   side(times);
@@ -18,8 +23,9 @@ double timed(const std::function<void(std::size_t)>& side, std::size_t times) {
 
 /// How often a side runs in one round; the first calls also warm it up.
 std::size_t calibrate(const std::function<void(std::size_t)>& side, std::chrono::milliseconds round) {
+  side(1);  // starts what has to be started once
   for (std::size_t times = 1;; times *= 2) {
-    const double took = timed(side, times);
+    const double took = std::min(timed(side, times), timed(side, times));
     if (took > seconds(round) / 4) {
       return std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(times) * seconds(round) / took));
     }
@@ -40,6 +46,8 @@ result run(const row& which, const plan& how) {
   std::vector<double> ours;
   std::vector<double> baseline;
   std::vector<double> ratios;
+  if (which.ours_figure) which.ours_figure();  // of the calibration
+  if (which.baseline_figure) which.baseline_figure();
   for (int i = 0; i < how.rounds; ++i) {
     // Who goes first alternates, so that a slow moment of the machine does not always hit the same side.
     double own = 0;
@@ -47,8 +55,8 @@ result run(const row& which, const plan& how) {
     if (i % 2 == 0) own = timed(which.ours, ours_times);
     other = timed(which.baseline, baseline_times);
     if (i % 2 != 0) own = timed(which.ours, ours_times);
-    ours.push_back(static_cast<double>(ours_times) / own);
-    baseline.push_back(static_cast<double>(baseline_times) / other);
+    ours.push_back(figure(own, ours_times, which.ours_figure));
+    baseline.push_back(figure(other, baseline_times, which.baseline_figure));
     ratios.push_back(ours.back() / baseline.back());
   }
   return {.name = which.name,
@@ -60,6 +68,21 @@ result run(const row& which, const plan& how) {
           .ratio_low = quantile(ratios, 0.25),
           .ratio_high = quantile(ratios, 0.75),
           .higher_is_better = which.higher_is_better};
+}
+
+result run(const count_row& which) {
+  const double ours = which.ours();
+  const double baseline = which.baseline ? which.baseline() : 0;
+  const double ratio = baseline > 0 ? ours / baseline : 0;
+  return {.name = which.name,
+          .ours = ours,
+          .baseline = baseline,
+          .baseline_name = which.baseline_name,
+          .unit = which.unit,
+          .ratio = ratio,
+          .ratio_low = ratio,
+          .ratio_high = ratio,
+          .higher_is_better = false};
 }
 
 }  // namespace bench

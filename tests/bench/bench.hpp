@@ -24,6 +24,18 @@ struct row {
   /// Does its thing `times` times.
   std::function<void(std::size_t times)> ours;
   std::function<void(std::size_t times)> baseline;
+  /// Where the figure is not the rate: what a side's round came to, read after it.
+  std::function<double()> ours_figure = {};
+  std::function<double()> baseline_figure = {};
+};
+
+/// A line that is counted once, not timed.
+struct count_row {
+  std::string name;
+  std::string unit;
+  std::string baseline_name;
+  std::function<double()> ours;
+  std::function<double()> baseline;
 };
 
 struct result {
@@ -44,9 +56,12 @@ struct plan {
 };
 
 result run(const row& which, const plan& how);
+result run(const count_row& which);
 
 /// Every file of rows adds its own; `url` is that of a private server.
 void add_client_rows(std::vector<row>& rows, const std::string& url);
+void add_async_rows(std::vector<row>& rows, const std::string& url);
+void add_client_counts(std::vector<count_row>& rows, const std::string& url);
 void add_cache_rows(std::vector<row>& rows, const std::string& url);
 void add_name_rows(std::vector<row>& rows);
 

@@ -1,29 +1,106 @@
 #include "bench.hpp"
 #include "raw_redis.hpp"
+#include "redis_pool.hpp"
+#include "threads.hpp"
 
 #include <tenantry/client.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace bench {
 
+namespace {
+
+constexpr int pool_size = 20;
+const std::string key = "bench:acme:value";
+
+/// A side of a row with threads, which are there while it runs.
+class crowd {
+ public:
+  crowd(unsigned threads, std::function<void()> work) : threads_{threads}, work_{std::move(work)} {}
+
+  void run(std::size_t times) {
+    if (!team_) team_ = std::make_unique<team>(threads_, work_);
+    if (measured_) team_->measure_latencies();
+    team_->run(times);
+  }
+  void measure_latencies() { measured_ = true; }
+  /// The 99th percentile of the latest round in microseconds.
+  double p99() {
+    auto all = team_->take_latencies();
+    const auto at = all.begin() + static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(all.size() - 1));
+    std::ranges::nth_element(all, at);
+    return static_cast<double>(*at);
+  }
+
+ private:
+  unsigned threads_;
+  std::function<void()> work_;
+  bool measured_ = false;
+  std::unique_ptr<team> team_;
+};
+
+struct fixture {
+  explicit fixture(const std::string& url) : redis{url}, raw{port_of(url)}, pool{port_of(url), pool_size} {
+    redis.execute("SET", key, value);
+  }
+  std::string value = std::string(512, 'v');
+  tenantry::client redis;
+  raw_redis raw;
+  redis_pool pool;
+};
+
+row crowd_row(std::string name, unsigned threads, std::function<void()> ours, std::function<void()> baseline) {
+  auto our_threads = std::make_shared<crowd>(threads, std::move(ours));
+  auto their_threads = std::make_shared<crowd>(threads, std::move(baseline));
+  return {.name = std::move(name),
+          .baseline_name = "hiredis pool of 20",
+          .ours = [our_threads](std::size_t times) { our_threads->run(times); },
+          .baseline = [their_threads](std::size_t times) { their_threads->run(times); }};
+}
+
+row latency_row(std::string name, unsigned threads, std::function<void()> ours, std::function<void()> baseline) {
+  auto our_threads = std::make_shared<crowd>(threads, std::move(ours));
+  auto their_threads = std::make_shared<crowd>(threads, std::move(baseline));
+  our_threads->measure_latencies();
+  their_threads->measure_latencies();
+  return {.name = std::move(name),
+          .unit = "us",
+          .baseline_name = "hiredis pool of 20",
+          .higher_is_better = false,
+          .ours = [our_threads](std::size_t times) { our_threads->run(times); },
+          .baseline = [their_threads](std::size_t times) { their_threads->run(times); },
+          .ours_figure = [our_threads] { return our_threads->p99(); },
+          .baseline_figure = [their_threads] { return their_threads->p99(); }};
+}
+
+}  // namespace
+
 void add_client_rows(std::vector<row>& rows, const std::string& url) {
-  auto redis = std::make_shared<tenantry::client>(url);
-  auto raw = std::make_shared<raw_redis>(port_of(url));
-  const std::string key = "bench:acme:value";
-  redis->execute("SET", key, std::string(512, 'v'));
+  auto on = std::make_shared<fixture>(url);
+  const auto get = [on] { keep(on->redis.execute("GET", key)); };
+  const auto pool_get = [on] { on->pool.with([](raw_redis& one) { keep(one.get(key)); }); };
 
   rows.push_back({.name = "get_1",
                   .baseline_name = "hiredis GET",
                   .ours =
-                      [redis, key](std::size_t times) {
-                        for (std::size_t i = 0; i < times; ++i) keep(redis->execute("GET", key));
+                      [get](std::size_t times) {
+                        for (std::size_t i = 0; i < times; ++i) get();
                       },
                   .baseline =
-                      [raw, key](std::size_t times) {
-                        for (std::size_t i = 0; i < times; ++i) keep(raw->get(key));
+                      [on](std::size_t times) {
+                        for (std::size_t i = 0; i < times; ++i) keep(on->raw.get(key));
                       }});
+  rows.push_back(crowd_row("get_8", 8, get, pool_get));
+  rows.push_back(crowd_row("get_64", 64, get, pool_get));
+  rows.push_back(crowd_row("get_256", 256, get, pool_get));
+  rows.push_back(crowd_row(
+      "set_64", 64, [on] { keep(on->redis.execute("SETEX", key, 300, on->value)); },
+      [on] { on->pool.with([on](raw_redis& one) { one.setex(key, on->value); }); }));
+  rows.push_back(latency_row("get_64_p99", 64, get, pool_get));
 }
 
 }  // namespace bench

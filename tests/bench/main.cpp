@@ -66,6 +66,13 @@ void write_json(const std::string& file, const std::vector<bench::result>& resul
   if (!out.flush()) throw std::runtime_error{"cannot write " + file};
 }
 
+void print(const bench::result& one) {
+  const bool counted = one.baseline_name.empty();
+  fmt::print("{:<16} {:>14.{}f} {:>14.0f}  {:<8} {:<20} {:>6.2f}  {:.2f} to {:.2f}\n", one.name, one.ours,
+             counted ? 1 : 0, one.baseline, one.unit, one.baseline_name, one.ratio, one.ratio_low, one.ratio_high);
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -76,17 +83,23 @@ int main(int argc, char** argv) try {
   std::vector<bench::row> rows;
   bench::add_name_rows(rows);
   bench::add_client_rows(rows, server.url());
+  bench::add_async_rows(rows, server.url());
   bench::add_cache_rows(rows, server.url());
 
+  std::vector<bench::count_row> counts;
+  bench::add_client_counts(counts, server.url());
+
   std::vector<bench::result> results;
-  fmt::print("{:<16} {:>14} {:>14}  {:<8} {:<16} {:>6}  {}\n", "row", "ours", "baseline", "unit", "baseline is",
+  fmt::print("{:<16} {:>14} {:>14}  {:<8} {:<20} {:>6}  {}\n", "row", "ours", "baseline", "unit", "baseline is",
              "ratio", "quartiles");
+  const auto wanted = [&asked](const std::string& name) {
+    return asked.names.empty() || std::ranges::find(asked.names, name) != asked.names.end();
+  };
+  for (const bench::count_row& each : counts) {
+    if (wanted(each.name)) print(results.emplace_back(bench::run(each)));
+  }
   for (const bench::row& each : rows) {
-    if (!asked.names.empty() && std::ranges::find(asked.names, each.name) == asked.names.end()) continue;
-    const bench::result& one = results.emplace_back(bench::run(each, asked.how));
-    fmt::print("{:<16} {:>14.0f} {:>14.0f}  {:<8} {:<16} {:>6.2f}  {:.2f} to {:.2f}\n", one.name, one.ours,
-               one.baseline, one.unit, one.baseline_name, one.ratio, one.ratio_low, one.ratio_high);
-    std::fflush(stdout);
+    if (wanted(each.name)) print(results.emplace_back(bench::run(each, asked.how)));
   }
   if (results.empty()) {
     fmt::print(stderr, "no row has any of these names\n");
