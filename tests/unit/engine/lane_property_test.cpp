@@ -30,6 +30,8 @@ void must(bool holds, std::source_location where = std::source_location::current
 
 constexpr std::array<std::string_view, 4> tenants{"", "acme", "globex", "initech"};
 
+constexpr int first_number = 100000;
+
 struct call : exchange {
   call(int first, int count) : number{first}, size{count}, answers(static_cast<std::size_t>(count)) {
     for (int i = 0; i < count; ++i) own.emplace_back("ECHO", first + i);
@@ -91,11 +93,9 @@ class schedule {
     // In order for each tenant and never twice, across connections too; and what was called not sent did not run.
     std::map<std::string_view, int> latest;
     for (const int number : executed_) {
-      for (const auto& each : calls_) {
-        if (number < each->number || number >= each->number + each->size) continue;
-        must(latest[each->tenant] < number);
-        latest[each->tenant] = number;
-      }
+      int& before = latest[caller_of_[static_cast<std::size_t>(number - first_number)]->tenant];
+      must(before < number);
+      before = number;
     }
     std::ranges::sort(executed_);
     for (const int number : never_) must(!(std::ranges::binary_search(executed_, number)));
@@ -133,6 +133,7 @@ class schedule {
     const int size = static_cast<int>(upto(2)) + 1;
     calls_.push_back(std::make_unique<call>(next_, size));
     next_ += size;
+    caller_of_.resize(static_cast<std::size_t>(next_ - first_number), calls_.back().get());
     call& fresh = *calls_.back();
     fresh.tenant = tenants[upto(tenants.size() - 1)];
     fresh.refused = !lane_.enqueue(fresh);
@@ -201,7 +202,8 @@ class schedule {
   std::vector<std::unique_ptr<call>> calls_;
   std::vector<exchange*> settled_;
   std::vector<int> never_;
-  int next_ = 100000;
+  std::vector<const call*> caller_of_;  // of each number
+  int next_ = first_number;
 };
 
 }  // namespace
