@@ -204,7 +204,7 @@ class callback_waiter final : task_waiter {
  private:
   void one_ended() noexcept override {
     auto& promise = task_access::promise(what_);
-    std::exception_ptr fault = std::move(promise.fault);
+    std::exception_ptr fault = std::move(promise.fault);  // NOLINT(misc-const-correctness): moved on, if F takes it so
     F on_done = std::move(on_done_);
     if constexpr (std::is_void_v<T>) {
       delete this;
