@@ -24,7 +24,7 @@ namespace tenantry {
 namespace detail {
 class engine;
 struct seam;
-}
+}  // namespace detail
 
 /// The calls of a client under fixed options. A client is the caller with its own defaults; `with` makes others.
 ///
@@ -91,8 +91,8 @@ class TENANTRY_EXPORT caller {
   call_options options_;
 };
 
-/// One Redis server, for the whole program: blocking calls share a connection, and coroutines another one. They are opened
-/// by the first call and again after they were lost, with pauses that grow from 20 ms to 2 s while that fails.
+/// One Redis server, for the whole program: blocking calls share a connection, and coroutines another one. They are
+/// opened by the first call and again after they were lost, with pauses that grow from 20 ms to 2 s while that fails.
 ///
 ///     tenantry::client redis{"redis://localhost:6379/0"};
 ///     redis.execute("SET", "greeting", "hello");
@@ -101,7 +101,8 @@ class TENANTRY_EXPORT caller {
 /// was written, it ends with execution::unknown and is not repeated, unless `call_options::retry` allows it. Order
 /// between calls that are under way at the same time, other than those of coroutines for the same tenant on one lane.
 ///
-/// Threads: all members from any thread. Blocking calls run on the caller's thread. The first asynchronous call starts an
+/// Threads: all members from any thread. Blocking calls run on the caller's thread. The first asynchronous call starts
+/// an
 ///   I/O thread and the default executor; a host name is resolved in a thread of its own.
 /// Lifetime: destroying it is `close` without waiting; no other thread may be about to call it, and the thread must not
 ///   be its I/O thread (an inline executor). After a fork, calls of the child fail (errc::forked); it may destroy the
@@ -115,8 +116,8 @@ class TENANTRY_EXPORT client : public caller {
   client& operator=(const client&) = delete;
   ~client();
 
-  /// The same client under other options: `auto fast = redis.with({.timeout = 50ms}); fast.execute(...)`. For coroutines
-  /// always a statement of its own: GCC 12 destroys some temporaries of a co_await expression twice.
+  /// The same client under other options: `auto fast = redis.with({.timeout = 50ms}); fast.execute(...)`. For
+  /// coroutines always a statement of its own: GCC 12 destroys some temporaries of a co_await expression twice.
   [[nodiscard]] caller with(call_options options) const;
 
   /// A connection of its own, for what cannot be shared: BLPOP, XREAD BLOCK, WAIT, WATCH and MULTI.

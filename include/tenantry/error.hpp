@@ -90,8 +90,8 @@ class TENANTRY_EXPORT invalid_option : public error {
 };
 
 /// The server could not be reached, refused the credentials, went away, or spoke something that is not RESP2.
-/// Codes: unreachable, auth, closed, connection_lost, protocol, unsupported, overloaded, forked; not_ready and server where
-/// the server refused the handshake.
+/// Codes: unreachable, auth, closed, connection_lost, protocol, unsupported, overloaded, forked; not_ready and server
+/// where the server refused the handshake.
 class TENANTRY_EXPORT connection_error : public error {
  public:
   using error::error;

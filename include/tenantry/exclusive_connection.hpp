@@ -37,7 +37,8 @@ struct transaction_state {
 /// stop_token), all later calls fail with connection_lost and not_sent. Nothing is retried. Destroying it gives the
 /// connection back for the next `exclusive()`, or closes it while a WATCH or MULTI is open.
 ///
-/// Refused all the same (refused_command): what the next user would inherit or what breaks the order of replies - SELECT,
+/// Refused all the same (refused_command): what the next user would inherit or what breaks the order of replies -
+/// SELECT,
 ///   AUTH, SUBSCRIBE, MONITOR, CLIENT REPLY, RESET, ...
 /// Errors: as `caller`.
 /// Threads: one at a time.

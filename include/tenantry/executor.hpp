@@ -14,7 +14,8 @@ namespace tenantry {
 /// A function that resumes each coroutine given to it exactly once, on a thread of its choice.
 ///
 /// Any event loop can be one: `[loop = io.get_executor()](auto ready) { boost::asio::post(loop, ready); }`.
-/// Called from threads of the library: it must not block or throw, and must be safe to call from several threads at a time.
+/// Called from threads of the library: it must not block or throw, and must be safe to call from several threads at a
+/// time.
 using executor = std::function<void(std::coroutine_handle<>)>;
 
 namespace detail {

@@ -65,7 +65,7 @@ struct lane_metrics {
 /// A client as a whole.
 struct client_metrics {
   std::vector<lane_metrics> lanes = {};
-  std::string breaker = "closed";        ///< or "open" or "half_open"
+  std::string breaker = "closed";      ///< or "open" or "half_open"
   std::uint64_t breaker_openings = 0;  ///< since the client was made
 };
 

@@ -48,7 +48,8 @@ namespace events {
 
 /// A connection is ready for commands. Fields: endpoint, lane.
 inline constexpr std::string_view connected = "connected";
-/// A connection ended that was ready. Fields: endpoint, lane, code, detail; unanswered: integer, calls that end unknown.
+/// A connection ended that was ready. Fields: endpoint, lane, code, detail; unanswered: integer, calls that end
+/// unknown.
 inline constexpr std::string_view connection_lost = "connection_lost";
 /// An attempt to connect failed. Fields: endpoint, lane, code, detail; retry_ms: integer, until the next one.
 inline constexpr std::string_view connect_failed = "connect_failed";
