@@ -107,7 +107,7 @@ void blocking_driver::work(blocking_call& mine, lock& held) noexcept {
       expired = connect(mine, held);
     } else if (link_.online() && !broken_ && writer_ == nullptr && lane_.has_output()) {
       expired = write(mine, held);
-    } else if (link_.online() && !broken_ && !reading_) {
+    } else if (link_.online() && !broken_ && reader_ == nullptr) {
       expired = read(mine, held);
     } else {
       expired = wait_for_turn(mine, held, mine.deadline);
@@ -243,7 +243,7 @@ bool blocking_driver::write(blocking_call& mine, lock& held) {
       expired = lane_.has_output() && now >= mine.deadline;
       continue;
     }
-    if (!reading_) {
+    if (reader_ == nullptr) {
       expired = read_once(mine, held, POLLIN | POLLOUT);  // the server may be waiting for its replies to be read
     } else {
       writer_waits_ = true;
@@ -262,7 +262,7 @@ bool blocking_driver::write(blocking_call& mine, lock& held) {
 
 bool blocking_driver::read(blocking_call& mine, lock& held) {
   bool expired = false;
-  while (link_.online() && !broken_ && !reading_ && !mine.settled() && !mine.stopped && !expired) {
+  while (link_.online() && !broken_ && reader_ == nullptr && !mine.settled() && !mine.stopped && !expired) {
     expired = read_once(mine, held, POLLIN);
     if (writer_ == nullptr && lane_.has_output()) break;  // left by a writer that did not wait for the socket
   }
@@ -271,21 +271,23 @@ bool blocking_driver::read(blocking_call& mine, lock& held) {
 }
 
 /// True when the deadline has passed, also while others' replies stream in.
-bool blocking_driver::read_once(const blocking_call& mine, lock& held, short events) {
+bool blocking_driver::read_once(blocking_call& mine, lock& held, short events) {
   if (!finished_.empty() || !news_.empty()) {
     wake_finished(held);
     return false;  // everything may have changed meanwhile
   }
-  reading_ = true;
+  reader_ = &mine;
   auto look_again = lane_.stalled_at(stall_limit_);
   if (look_again == forever) look_again = after(net::clock::now(), stall_limit_);  // a writer is at it
   held.unlock();
-  const net::ready how = wait_on_socket(mine, events, std::min(mine.deadline, look_again), wake_reader_);
+  const auto until = std::min(mine.deadline, look_again);
+  const bool in_one_call = may_wait_in_receive(mine, events, until);
+  const net::ready how = in_one_call ? net::ready::io : wait_on_socket(mine, events, until, wake_reader_);
   net::transfer got{.how = net::transfer::status::would_block};
   bool keeps_role = true;
   if (how == net::ready::io) {
     try {
-      got = socket_.receive(lane_.room());
+      got = in_one_call ? socket_.wait_and_receive(lane_.room()) : socket_.receive(lane_.room());
       if (got.how == net::transfer::status::done) lane_.parse(got.size);
     } catch (const std::bad_alloc&) {
       got = {.how = net::transfer::status::failed, .fault = ENOMEM};
@@ -296,6 +298,7 @@ bool blocking_driver::read_once(const blocking_call& mine, lock& held, short eve
   if (how == net::ready::woken) wake_reader_.clear();
   switch (got.how) {
     case net::transfer::status::would_block:
+      mine.patient = false;
       if (how == net::ready::deadline && now >= lane_.stalled_at(stall_limit_)) {
         news_.add(events::lane_stalled, "milliseconds", stall_limit_.count());
         break_connection(stalled(stall_limit_));
@@ -311,13 +314,21 @@ bool blocking_driver::read_once(const blocking_call& mine, lock& held, short eve
       if (const auto defect = lane_.match(now, complete_)) break_connection(*defect);
       if (lane_.drained()) break_connection(lost_because("the connection was retired"));
       finish_complete(&mine);
-      reading_ = !mine.settled();  // who goes on reading keeps the role meanwhile
-      keeps_role = reading_;
+      keeps_role = !mine.settled();  // who goes on reading keeps it meanwhile
+      if (!keeps_role) reader_ = nullptr;
       wake_finished(held);
       break;
   }
-  if (keeps_role) reading_ = false;
+  if (keeps_role) reader_ = nullptr;
   return !mine.settled() && now >= mine.deadline;
+}
+
+/// A reader waits in `recv` itself, which saves a system call, where nothing can be missed that way: once in a call, as
+/// only polling notices a role that others leave meanwhile.
+bool blocking_driver::may_wait_in_receive(const blocking_call& mine, short events,
+                                          net::clock::time_point until) const noexcept {
+  return mine.patient && mine.interrupt == nullptr && events == POLLIN && socket_.can_wait() &&
+         until - net::clock::now() >= net::socket::patience;
 }
 
 net::ready blocking_driver::wait_on_socket(const blocking_call& mine, short events, net::clock::time_point deadline,
@@ -328,7 +339,7 @@ net::ready blocking_driver::wait_on_socket(const blocking_call& mine, short even
 }
 
 void blocking_driver::check_idle_connection(net::clock::time_point now) {
-  if (broken_ || writer_ != nullptr || reading_) return;
+  if (broken_ || writer_ != nullptr || reader_ != nullptr) return;
   if (lane_.idle()) {
     if (now - last_use_ < idle_check || !socket_.has_news()) return;
     break_connection(lost_because("the server closed the idle connection"));
@@ -348,7 +359,7 @@ void blocking_driver::break_connection(failure why) {
 }
 
 void blocking_driver::leave_broken_connection() noexcept {
-  if (!broken_ || writer_ != nullptr || reading_) return;
+  if (!broken_ || writer_ != nullptr || reader_ != nullptr) return;
   lane_.ended(*broken_, complete_);
   news_.add(events::connection_lost, "unanswered", static_cast<std::int64_t>(complete_.size()), &*broken_);
   if (ended_ || whose_ == ownership::exclusive) {
@@ -365,15 +376,16 @@ void blocking_driver::leave_broken_connection() noexcept {
 /// other role and may be the only one left.
 void blocking_driver::hand_on() {
   const bool writer_needed = link_.online() && writer_ == nullptr && lane_.has_output();
-  const bool reader_needed = link_.online() && !reading_ && lane_.expects_replies();
+  const bool reader_needed = link_.online() && reader_ == nullptr && lane_.expects_replies();
   const bool connector_needed = link_.now() == phase::offline;
   if (!writer_needed && !reader_needed && !connector_needed) return;
-  if (writer_needed && reading_) wake_reader_.set();
-  if (reader_needed && writer_waits_) wake_writer_.set();
-  if (exchange* next = lane_.somebody(writer_); next != nullptr) {
+  if (exchange* next = lane_.somebody(writer_, reader_); next != nullptr) {
     auto& call = *static_cast<blocking_call*>(next);
     if (call.asleep) finished_.push_back(call.bed);  // any other is about to look by itself
+    return;
   }
+  if (writer_needed && reader_ != nullptr) wake_reader_.set();
+  if (reader_needed && writer_waits_) wake_writer_.set();
 }
 
 /// The calls of `complete_` belong to their threads again; these are woken by `wake_finished`.

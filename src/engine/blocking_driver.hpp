@@ -31,6 +31,7 @@ struct blocking_call : exchange {
   bool stopped = false;
   bool dozed = false;                      // has yielded to other threads before it sleeps
   bool asleep = false;                     // in its bed
+  bool patient = true;                     // has not polled the socket yet
   bool returning = false;                  // finished by another thread, and not back yet
   parker* bed = nullptr;                   // where it waits for another thread to read, write or connect for it
   const net::wakeup* interrupt = nullptr;  // ends this thread's own wait on the socket; only with a stop_token
@@ -80,8 +81,10 @@ class blocking_driver {
   void let_others_join(lock& held);
   bool write(blocking_call& mine, lock& held);
   bool read(blocking_call& mine, lock& held);
-  bool read_once(const blocking_call& mine, lock& held, short events);
+  bool read_once(blocking_call& mine, lock& held, short events);
   void give_up(blocking_call& mine);
+  [[nodiscard]] bool may_wait_in_receive(const blocking_call& mine, short events,
+                                         net::clock::time_point until) const noexcept;
   net::ready wait_on_socket(const blocking_call& mine, short events, net::clock::time_point deadline,
                             const net::wakeup& turn) const noexcept;
   bool wait_for_turn(blocking_call& mine, lock& held, net::clock::time_point deadline);
@@ -116,7 +119,7 @@ class blocking_driver {
   net::resolver names_;  // used by the connector
   const blocking_call* writer_ = nullptr;
   bool writer_waits_ = false;  // on the socket, while another thread reads
-  bool reading_ = false;
+  const blocking_call* reader_ = nullptr;
   bool used_ = false;              // an exclusive connection was opened
   std::optional<failure> broken_;  // the connection is to be left
   net::clock::time_point last_use_{};

@@ -193,11 +193,11 @@ lane::time_point lane::stalled_at(std::chrono::milliseconds limit) const noexcep
   return std::max(std::max(oldest.written, received_at_) + limit, oldest.deadline);
 }
 
-exchange* lane::somebody(const exchange* except) const noexcept {
+exchange* lane::somebody(const exchange* except, const exchange* nor) const noexcept {
   for (const slot& each : in_flight_.items()) {
-    if (each.owner != nullptr && each.owner != except) return each.owner;
+    if (each.owner != nullptr && each.owner != except && each.owner != nor) return each.owner;
   }
-  return waiting_.other_than(except);
+  return waiting_.other_than(except, nor);
 }
 
 }  // namespace tenantry::detail

@@ -86,8 +86,8 @@ class lane {
   [[nodiscard]] bool expects_replies() const noexcept { return !in_flight_.empty(); }
   /// True when the connection is retired and nothing is on the way any more: the driver has to end it.
   [[nodiscard]] bool drained() const noexcept { return retired_ && in_flight_.empty() && written_ == output_.size(); }
-  /// Somebody who still waits, other than `except`, or nullptr.
-  [[nodiscard]] exchange* somebody(const exchange* except = nullptr) const noexcept;
+  /// Somebody who still waits, other than these two, or nullptr.
+  [[nodiscard]] exchange* somebody(const exchange* except = nullptr, const exchange* nor = nullptr) const noexcept;
 
   /// What the driver has to count itself.
   [[nodiscard]] lane_metrics& counters() noexcept { return counters_.totals; }

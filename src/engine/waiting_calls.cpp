@@ -166,11 +166,11 @@ std::vector<exchange*> waiting_calls::all() const {
   return calls;
 }
 
-exchange* waiting_calls::other_than(const exchange* except) const noexcept {
+exchange* waiting_calls::other_than(const exchange* except, const exchange* nor) const noexcept {
   for (const tenant_share* share : turns_.items()) {
-    exchange* first = share->first;
-    if (first != nullptr && first == except) first = first->next;
-    if (first != nullptr) return first;
+    exchange* call = share->first;
+    while (call != nullptr && (call == except || call == nor)) call = call->next;
+    if (call != nullptr) return call;
   }
   return nullptr;
 }

@@ -52,8 +52,8 @@ class waiting_calls {
   void release(std::size_t commands, std::size_t bytes) noexcept;
 
   [[nodiscard]] bool empty() const noexcept { return queued_ == 0; }
-  /// Some call that waits, other than `except`, or nullptr.
-  [[nodiscard]] exchange* other_than(const exchange* except) const noexcept;
+  /// Some call that waits, other than these two, or nullptr.
+  [[nodiscard]] exchange* other_than(const exchange* except, const exchange* nor) const noexcept;
   [[nodiscard]] std::vector<exchange*> all() const;
   [[nodiscard]] std::size_t queued() const noexcept { return queued_; }
   [[nodiscard]] std::size_t queued_bytes() const noexcept { return queued_bytes_; }

@@ -41,9 +41,9 @@ void tune_tcp(int fd, std::chrono::milliseconds unacknowledged) noexcept {
 }
 
 #ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;
+constexpr int send_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
 #else
-constexpr int send_flags = 0;  // SO_NOSIGPIPE is set instead
+constexpr int send_flags = MSG_DONTWAIT;  // SO_NOSIGPIPE is set instead
 #endif
 
 int open_stream(int family) noexcept {
@@ -57,6 +57,15 @@ int open_stream(int family) noexcept {
   }
   return fd;
 #endif
+}
+
+/// From here on a call waits unless it says that it does not, and none for longer than `socket::patience`.
+bool allow_waiting(int fd) noexcept {
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(socket::patience);
+  const timeval limit{.tv_sec = 0, .tv_usec = static_cast<suseconds_t>(whole.count())};
+  if (::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0) return false;
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
 }
 
 transfer outcome(ssize_t moved) noexcept {
@@ -77,7 +86,7 @@ transfer send_some(int fd, std::string_view bytes) noexcept {
 
 transfer receive_some(int fd, std::span<char> room) noexcept {
   for (;;) {
-    const ssize_t moved = ::recv(fd, room.data(), room.size(), 0);
+    const ssize_t moved = ::recv(fd, room.data(), room.size(), MSG_DONTWAIT);
     if (moved < 0 && errno == EINTR) continue;
     if (moved == 0) return {.how = transfer::status::ended};
     return outcome(moved);
@@ -91,6 +100,7 @@ socket::~socket() = default;
 socket& socket::operator=(socket&& from) noexcept {
   tls_ = std::move(from.tls_);  // first: it says good-bye through the descriptor
   fd_ = std::move(from.fd_);
+  can_wait_ = from.can_wait_;
   return *this;
 }
 
@@ -127,6 +137,7 @@ socket::attempt socket::connect(const address& to, clock::time_point deadline, s
     if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &result.fault, &size) != 0) result.fault = errno;
     if (result.fault != 0) return result;
   }
+  result.connected.can_wait_ = allow_waiting(fd.get());
   result.connected.fd_ = std::move(fd);
   return result;
 }
@@ -146,6 +157,13 @@ transfer socket::receive(std::span<char> room) const noexcept {
   return tls_ ? tls_->receive(room) : receive_some(fd_.get(), room);
 }
 
+transfer socket::wait_and_receive(std::span<char> room) const noexcept {
+  const ssize_t moved = ::recv(fd_.get(), room.data(), room.size(), 0);
+  if (moved < 0 && errno == EINTR) return {.how = transfer::status::would_block};  // its time would begin anew
+  if (moved == 0) return {.how = transfer::status::ended};
+  return outcome(moved);
+}
+
 bool socket::buffered() const noexcept { return tls_ && tls_->buffered(); }
 
 std::optional<tls_failure> socket::defect() const { return tls_ ? tls_->defect() : std::nullopt; }
@@ -154,7 +172,7 @@ bool socket::has_news() const noexcept {
   if (tls_) return tls_->has_news();
   char byte = 0;
   for (;;) {
-    const ssize_t seen = ::recv(fd_.get(), &byte, 1, MSG_PEEK);
+    const ssize_t seen = ::recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (seen < 0 && errno == EINTR) continue;
     return seen >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
   }

@@ -1,5 +1,5 @@
 #pragma once
-// A connected, non-blocking stream socket, plain or with TLS.
+// A connected stream socket, plain or with TLS.
 
 #include "net/resolver.hpp"
 #include "net/wait.hpp"
@@ -37,7 +37,7 @@ class tls_session;
 transfer send_some(int fd, std::string_view bytes) noexcept;
 transfer receive_some(int fd, std::span<char> room) noexcept;
 
-/// Close-on-exec, never raises SIGPIPE. TCP: no delay, keepalive after 10 s of silence (3 probes, 5 s apart), and bytes
+/// Close-on-exec, never raises SIGPIPE. No member waits unless it says so. TCP: no delay, keepalive after 10 s of silence (3 probes, 5 s apart), and bytes
 /// that stay unacknowledged for `unacknowledged` end the connection, which keepalive alone would not notice.
 class socket {
  public:
@@ -63,6 +63,13 @@ class socket {
   /// With TLS would_block is also the answer to records that carry no application data.
   transfer receive(std::span<char> room) const noexcept;
 
+  /// How long `wait_and_receive` waits.
+  static constexpr std::chrono::milliseconds patience{20};
+  /// True when `wait_and_receive` may be used, which saves a system call: not with TLS.
+  [[nodiscard]] bool can_wait() const noexcept { return can_wait_ && !tls_; }
+  /// As `receive`, but waits for bytes or the end of the connection; would_block after `patience`, or before.
+  transfer wait_and_receive(std::span<char> room) const noexcept;
+
   /// True when `receive` has something to tell that polling the descriptor would not report: look here first.
   [[nodiscard]] bool buffered() const noexcept;
 
@@ -86,6 +93,7 @@ class socket {
 
  private:
   descriptor fd_;
+  bool can_wait_ = false;
   std::unique_ptr<tls_session> tls_;
 };
 

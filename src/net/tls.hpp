@@ -32,7 +32,7 @@ std::shared_ptr<const tls_context> make_tls_context(const tls_options& options);
 class tls_session {
  public:
   struct attempt;
-  /// Shakes hands over a connected, non-blocking descriptor that outlives the session. `host` is the name or numeric
+  /// Shakes hands over a connected descriptor that outlives the session. `host` is the name or numeric
   /// address that the server's certificate has to be for.
   static attempt start(const tls_context& context, int fd, const std::string& host, clock::time_point deadline,
                        std::span<const int> wakeups);
