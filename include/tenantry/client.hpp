@@ -123,13 +123,14 @@ class TENANTRY_EXPORT client : public caller {
   /// A connection of its own, for what cannot be shared: BLPOP, XREAD BLOCK, WAIT, WATCH and MULTI.
   /// Errors: connection_error (overloaded) when `call_bounds::exclusive_connections` are in use.
   [[nodiscard]] exclusive_connection exclusive() const;
+  /// The same for coroutines. Starts the I/O thread. Errors: also std::system_error when it cannot be started.
+  [[nodiscard]] async_exclusive_connection async_exclusive() const;
 
   /// What was counted until now. Cost: no round trip; some microseconds.
   [[nodiscard]] client_metrics metrics() const;
 
   /// Refuses new calls (errc::closed), waits up to `drain` for those under way, then ends the rest: not_sent or
-  /// unknown. Idempotent, from any thread. On the I/O thread it returns without waiting: coroutines end as said, and
-  /// blocking calls of other threads by their own deadlines.
+  /// unknown. Idempotent, from any thread. On the I/O thread it returns without waiting, and all calls end as said.
   void close(std::chrono::milliseconds drain = std::chrono::seconds{5});
 
  private:

@@ -10,12 +10,6 @@
 
 namespace tenantry::detail {
 
-namespace {
-
-constexpr auto forever = net::clock::time_point::max();
-
-}  // namespace
-
 async_call::async_call(async_lane& through, std::span<const command> sent, std::span<reply> answers,
                        const call_terms& terms)
     : lane_{through}, stop_{terms.stop}, fail_fast_{terms.fail_fast}, repeated_{terms.repeated} {
@@ -39,10 +33,12 @@ std::optional<failure> async_call::await_resume() {
 
 void async_call::on_stop::operator()() const noexcept { call->lane_.stop(*call); }
 
-async_lane::async_lane(const client_options& options, io_loop& loop, const resume_all& resume, std::string_view name)
+async_lane::async_lane(const client_options& options, io_loop& loop, const resume_all& resume, ownership whose,
+                       std::string_view name)
     : options_{options},
       loop_{loop},
       resume_{resume},
+      whose_{whose},
       name_{name},
       stall_limit_{stall_limit(options)},
       lane_{options.limits, options.bounds},
@@ -50,12 +46,6 @@ async_lane::async_lane(const client_options& options, io_loop& loop, const resum
       news_{options.observer, endpoint(options), name},
       connector_{options} {
   loop_.add(*this);
-}
-
-async_lane::~async_lane() {
-  begin_close(net::clock::now());
-  wait_closed();
-  loop_.remove(*this);
 }
 
 bool async_lane::submit(async_call& call) {
@@ -79,6 +69,7 @@ std::optional<failure> async_lane::admit(async_call& call) {
     pauses_.push_back(&call);
     return std::nullopt;
   }
+  if (whose_ == ownership::exclusive && used_ && (!link_.online() || to_leave_)) return exclusive_lost();
   if (!link_.online() && link_.last_failure()) {
     if (const failure* known = link_.refusal(call.fail_fast_, net::clock::now())) return *known;
   }
@@ -92,7 +83,9 @@ void async_lane::stop(async_call& call) noexcept {
   call.stopped_ = true;
   if (call.is(exchange::state::queued) || call.is(exchange::state::staged)) {
     ++lane_.counters().cancelled;
+    const bool staged = call.is(exchange::state::staged);
     fail(call, cancelled(lane_.abandon(call)));
+    note_unawaited(staged);
   } else if (std::erase(pauses_, &call) > 0) {
     fail(call, cancelled(execution::not_sent));
   } else {
@@ -131,6 +124,16 @@ void async_lane::expire(async_call& call) {
   const execution what = lane_.abandon(call);
   lane_.count_timeout(staged);
   fail(call, expired(link_, staged, what));
+  note_unawaited(staged);
+}
+
+/// An exclusive connection is not used again after an answer that nobody waited for.
+void async_lane::note_unawaited(bool staged) {
+  if (staged && whose_ == ownership::exclusive && !to_leave_) to_leave_ = answer_not_awaited();
+}
+
+void async_lane::leave_if_needed() {
+  if (link_.online() && to_leave_) break_connection(*std::exchange(to_leave_, std::nullopt));
 }
 
 bool async_lane::has_work() noexcept {
@@ -142,6 +145,7 @@ io_task::interest async_lane::run(short events) noexcept {
   lock held{mutex_};
   changed_ = false;
   if (link_.now() == phase::connecting) take_connection();
+  leave_if_needed();
   if (link_.online() && ((events & ~POLLOUT) != 0 || socket_.buffered())) read(held);
   if ((events & POLLOUT) != 0) write_blocked_ = false;
   deliver(held);
@@ -149,6 +153,7 @@ io_task::interest async_lane::run(short events) noexcept {
 
   const auto now = net::clock::now();
   timers_.advance(now, [this](timer_node& node) { expire(static_cast<async_call&>(node)); });
+  leave_if_needed();
   if (link_.online() && now >= lane_.stalled_at(stall_limit_) &&
       net::wait(socket_.fd(), POLLIN, now, {}) != net::ready::io) {
     news_.add(events::lane_stalled, "milliseconds", stall_limit_.count());
@@ -239,6 +244,7 @@ void async_lane::take_connection() {
   } else if (result->how == net::ready::io && !ended_) {
     socket_ = std::move(result->socket);
     write_blocked_ = false;
+    used_ = true;
     lane_.connected(now);
     link_.connected(now);
     news_.add(events::connected);
@@ -253,7 +259,9 @@ void async_lane::break_connection(const failure& why) {
   socket_.abort();  // what the kernel still holds must not reach the server after commands of the next connection
   socket_ = {};
   write_blocked_ = false;
+  to_leave_.reset();
   link_.lost(net::clock::now(), random_fraction());
+  if (whose_ == ownership::exclusive) lane_.refuse(why, complete_, [](const exchange&) { return true; });
   finish_complete();
 }
 
@@ -285,6 +293,11 @@ void async_lane::check_close(net::clock::time_point now) {
   connector_.give_up();
   ended_ = true;
   all_ended_.notify_all();
+}
+
+bool async_lane::alive() const {
+  const lock held{mutex_};
+  return !used_ || (link_.online() && !to_leave_);
 }
 
 lane_metrics async_lane::metrics() const {

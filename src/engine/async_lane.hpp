@@ -17,6 +17,7 @@
 #include <condition_variable>
 #include <coroutine>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -61,9 +62,15 @@ using resume_all = std::function<void(std::span<const std::coroutine_handle<>>)>
 
 class async_lane final : private io_task {
  public:
-  /// `name` is a literal, for events.
-  async_lane(const client_options& options, io_loop& loop, const resume_all& resume, std::string_view name);
-  ~async_lane() override;
+  /// `name` is a literal, for events. Errors: std::system_error when the loop cannot start its thread.
+  async_lane(const client_options& options, io_loop& loop, const resume_all& resume, ownership whose,
+             std::string_view name);
+  /// When the loop does not run it any more.
+  ~async_lane() override = default;
+  /// What ends a lane from any thread, also the I/O thread, while the loop goes on.
+  struct retire {
+    void operator()(async_lane* one) const noexcept { one->loop_.retire(std::unique_ptr<io_task>{one}); }
+  };
 
   /// False when the call ended at once, because it was refused.
   bool submit(async_call& call);
@@ -75,6 +82,8 @@ class async_lane final : private io_task {
   void wait_closed();
   /// In the child of a fork, as blocking_driver's.
   void abandon() noexcept { socket_.forget(); }
+  /// False when an exclusive connection was opened and lost.
+  [[nodiscard]] bool alive() const;
   [[nodiscard]] lane_metrics metrics() const;
 
  private:
@@ -91,6 +100,8 @@ class async_lane final : private io_task {
   void read(lock& held);
   void write(lock& held);
   void expire(async_call& call);
+  void note_unawaited(bool staged);
+  void leave_if_needed();
   void check_close(net::clock::time_point now);
   void break_connection(const failure& why);
   void finish_complete();
@@ -99,6 +110,7 @@ class async_lane final : private io_task {
   const client_options& options_;
   io_loop& loop_;
   const resume_all& resume_;
+  const ownership whose_;
   const std::string_view name_;
   const std::chrono::milliseconds stall_limit_;
 
@@ -108,6 +120,8 @@ class async_lane final : private io_task {
   timer_wheel timers_;
   net::socket socket_;
   bool write_blocked_ = false;
+  bool used_ = false;                // an exclusive connection was opened
+  std::optional<failure> to_leave_;  // why the I/O thread has to leave the connection
 
   bool changed_ = false;  // since the last run
   std::vector<exchange*> complete_;

@@ -37,10 +37,6 @@ struct blocking_call : exchange {
   const net::wakeup* interrupt = nullptr;  // ends this thread's own wait on the socket; only with a stop_token
 };
 
-/// Whether the callers share the connection, or one has it for itself: then its state (WATCH, MULTI) is lost with it,
-/// so it is not opened again, and an answer that nobody waits for any longer ends it.
-enum class ownership : unsigned char { shared, exclusive };
-
 /// There are three roles, each held by at most one waiting thread: the writer sends what all have enqueued, the reader
 /// receives for all, and the connector opens the connection. A thread takes a free role that it needs, and on leaving
 /// wakes another thread if a role that is still needed stays free. System calls run without the mutex.
@@ -59,10 +55,12 @@ class blocking_driver {
   /// the time has come.
   bool pause(net::clock::time_point until, const call_terms& terms);
 
-  /// No new calls.
-  void begin_close();
-  /// Those under way have until `deadline`, then they fail. Idempotent, from any thread.
-  void close(net::clock::time_point deadline);
+  /// No new calls. Those under way have until `deadline`: see `wait_closed`. Idempotent, from any thread.
+  void begin_close(net::clock::time_point deadline);
+  /// Until all calls have ended; those that are still under way at the deadline fail then.
+  void wait_closed();
+  /// Fails the calls under way, without waiting for them. After `begin_close`.
+  void end_calls();
   /// In the child of a fork: closes the descriptor, and says nothing to the server. Nothing else works from then on.
   void abandon() noexcept { socket_.forget(); }
   /// False when an exclusive connection was opened and lost.
@@ -96,6 +94,8 @@ class blocking_driver {
   void finish_complete(const blocking_call* mine);
   void wake_finished(lock& held);
   void stop(blocking_call& call);
+  void leave(const blocking_call& mine);
+  void end_calls(lock& held);
 
   const client_options& options_;
   const ownership whose_;
@@ -107,7 +107,8 @@ class blocking_driver {
 
   mutable std::mutex mutex_;
   bool closed_ = false;  // no new calls
-  bool ended_ = false;   // and those under way have failed
+  net::clock::time_point close_at_ = forever;
+  bool ended_ = false;  // and those under way have failed
   std::size_t callers_ = 0;
   std::size_t returning_ = 0;  // of them, those who have all they came for
   std::condition_variable no_callers_;

@@ -108,6 +108,8 @@ caller client::with(call_options options) const {
 
 exclusive_connection client::exclusive() const { return owned_->take_exclusive(); }
 
+async_exclusive_connection client::async_exclusive() const { return owned_->take_async_exclusive(); }
+
 client_metrics client::metrics() const { return owned_->metrics(); }
 
 void client::close(std::chrono::milliseconds drain) {

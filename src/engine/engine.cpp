@@ -69,7 +69,14 @@ engine::engine(client_options options)
       fork_count_{detail::fork_count()},
       breaker_{options_.breaker},
       blocking_{options_, ownership::shared, "blocking"},
-      exclusive_{options_} {
+      exclusive_count_{options_.bounds.exclusive_connections},
+      exclusive_{exclusive_count_,
+                 [this] { return std::make_shared<blocking_driver>(options_, ownership::exclusive, "exclusive"); }},
+      async_exclusive_{exclusive_count_, [this] {
+                         return std::shared_ptr<async_lane>{
+                             new async_lane{options_, loop_, resume_, ownership::exclusive, "async exclusive"},
+                             async_lane::retire{}};
+                       }} {
   if (!options_.executor) {
     resume_ = [this](std::span<const std::coroutine_handle<>> ready) {
       pool_.open([] { return std::make_unique<thread_pool>(default_threads); }).post(ready);
@@ -88,20 +95,24 @@ engine::engine(client_options options)
 engine::~engine() {
   close(std::chrono::milliseconds{0});
   while (calls_.load(std::memory_order_acquire) != 0) std::this_thread::yield();  // they have ended, and are leaving
-  async_.reset();
-  async_bulk_.reset();
-  loop_.stop();
+  loop_.stop();  // before the lanes that it runs are destroyed
   pool_.reset();
 }
 
 bool engine::forked() const noexcept { return detail::fork_count() != fork_count_; }
 
 void engine::abandon() noexcept {
-  blocking_.abandon();
-  if (bulk_.get() != nullptr) bulk_.get()->abandon();
-  if (async_.get() != nullptr) async_.get()->abandon();
-  if (async_bulk_.get() != nullptr) async_bulk_.get()->abandon();
-  exclusive_.abandon();
+  for_each_part([](auto& part) { part.abandon(); });
+}
+
+template <class What>
+void engine::for_each_part(What what) {
+  what(blocking_);
+  if (bulk_.get() != nullptr) what(*bulk_.get());
+  if (async_.get() != nullptr) what(*async_.get());
+  if (async_bulk_.get() != nullptr) what(*async_bulk_.get());
+  what(exclusive_);
+  what(async_exclusive_);
 }
 
 net::clock::time_point engine::deadline_of(const call_options& how) const {
@@ -131,16 +142,16 @@ blocking_driver& engine::blocking_lane(std::span<const command> commands, lane_c
   if (!is_bulk(commands, choice)) return blocking_;
   auto& lane =
       bulk_.open([this] { return std::make_unique<blocking_driver>(options_, ownership::shared, "blocking bulk"); });
-  if (closed_) lane.begin_close();  // it may have missed that
+  if (closed_) lane.begin_close(close_at_);  // it may have missed that
   return lane;
 }
 
 async_lane& engine::coroutine_lane(std::span<const command> commands, lane_choice choice) {
   const bool bulk = is_bulk(commands, choice);
   async_lane& lane = (bulk ? async_bulk_ : async_).open([this, bulk] {
-    return std::make_unique<async_lane>(options_, loop_, resume_, bulk ? "async bulk" : "async");
+    return std::make_unique<async_lane>(options_, loop_, resume_, ownership::shared, bulk ? "async bulk" : "async");
   });
-  if (closed_) lane.begin_close(net::clock::now());  // it may have missed that
+  if (closed_) lane.begin_close(close_at_);  // it may have missed that
   return lane;
 }
 
@@ -241,6 +252,57 @@ exclusive_connection engine::take_exclusive() {
   return exclusive_connection{*this, std::move(connection)};
 }
 
+async_exclusive_connection engine::take_async_exclusive() {
+  const command asked{"exclusive"};
+  if (forked()) raise(forked_since(), {&asked, 1});
+  auto mine = std::make_shared<exclusive_lane>();
+  failure why;
+  mine->lane = async_exclusive_.take(why);
+  if (!mine->lane) raise(why, {&asked, 1});
+  return async_exclusive_connection{*this, std::move(mine)};
+}
+
+void engine::give_back(std::shared_ptr<blocking_driver> connection, const transaction_state& state) noexcept {
+  exclusive_.give_back(std::move(connection), state == transaction_state{});
+}
+
+void engine::give_back(exclusive_lane& connection) noexcept {
+  const auto before = connection.now.exchange(exclusive_lane::use::given_back, std::memory_order_acq_rel);
+  const bool clean = before == exclusive_lane::use::idle && connection.state == transaction_state{};
+  // A task that has ended may still hold on to `connection` when the client is gone, so the lane must not stay there.
+  auto lane = before == exclusive_lane::use::busy ? connection.lane : std::move(connection.lane);
+  async_exclusive_.give_back(std::move(lane), clean);
+}
+
+template <class Commands, class Replies>
+task<Replies> engine::async_run_exclusive(std::shared_ptr<exclusive_lane> on, Commands commands, Replies replies,
+                                          call_options how) {
+  const std::span<const command> sent = span_of(commands);
+  const std::span<reply> answers = span_of(replies);
+  if (sent.empty()) co_return std::move(replies);
+  check(sent, ownership::exclusive);
+  if (!on) raise(exclusive_given_back(), sent);
+  const exclusive_use mine{*on};
+  if (!mine.began())
+    raise(mine.before() == exclusive_lane::use::busy ? exclusive_busy() : exclusive_given_back(), sent);
+  const std::shared_ptr<async_lane> lane = on->lane;
+  for (const command& each : sent) note_opening(each, on->state);
+  const call_terms terms = terms_of(how, deadline_of(how));
+  async_call call{*lane, sent, answers, terms};
+  const auto failed = co_await call;
+  count(failed, net::clock::now());
+  if (failed) raise(*failed, sent);
+  for (std::size_t i = 0; i < sent.size(); ++i) note_end(sent[i], answers[i], on->state);
+  if constexpr (std::is_same_v<Replies, reply>) {
+    if (replies.is_error()) throw server_error{commands.name(), replies.error_text()};
+  }
+  co_return std::move(replies);
+}
+
+template task<reply> engine::async_run_exclusive(std::shared_ptr<exclusive_lane>, command, reply, call_options);
+template task<std::vector<reply>> engine::async_run_exclusive(std::shared_ptr<exclusive_lane>, std::vector<command>,
+                                                              std::vector<reply>, call_options);
+
 void engine::run_exclusive(blocking_driver& connection, std::span<const command> commands, std::span<reply> replies,
                            const call_options& how) {
   const visit under_way{calls_};
@@ -254,24 +316,37 @@ void engine::raise(const failure& why, std::span<const command> commands) const 
   if (commands.size() > 1) name += fmt::format(" and {} more", commands.size() - 1);
   const std::string text = fmt::format("{} at {}: {}", name, endpoint_, why.detail);
   if (why.code == errc::timeout || why.code == errc::cancelled) throw timeout_error{why.code, why.what, text};
+  if (why.code == errc::refused_command) throw error{why.code, why.what, text};
   throw connection_error{why.code, why.what, text};
 }
 
 void engine::close(std::chrono::milliseconds drain) {
   const auto deadline = after(net::clock::now(), std::max(drain, std::chrono::milliseconds{0}));
+  auto before = close_at_.load();
+  while (deadline < before && !close_at_.compare_exchange_weak(before, deadline)) {
+  }
   closed_ = true;
-  blocking_.begin_close();
-  if (bulk_.get() != nullptr) bulk_.get()->begin_close();
-  exclusive_.begin_close();
-  if (async_.get() != nullptr) async_.get()->begin_close(deadline);
-  if (async_bulk_.get() != nullptr) async_bulk_.get()->begin_close(deadline);
-  if (loop_.on_this_thread()) return;  // which has to go on, to answer what is under way
+  for_each_part([deadline](auto& part) { part.begin_close(deadline); });
+  if (loop_.on_this_thread()) {  // which has to go on, to answer what is under way
+    late_close_.at(deadline);
+  } else {
+    for_each_part([](auto& part) { part.wait_closed(); });
+  }
+}
 
-  blocking_.close(deadline);
-  if (bulk_.get() != nullptr) bulk_.get()->close(deadline);
-  exclusive_.close(deadline);
-  if (async_.get() != nullptr) async_.get()->wait_closed();
-  if (async_bulk_.get() != nullptr) async_bulk_.get()->wait_closed();
+/// On the I/O thread.
+void engine::late_close::at(net::clock::time_point deadline) {
+  deadline_ = std::min(deadline_, deadline);
+  std::call_once(added_, [this] { of_.loop_.add(*this); });
+}
+
+io_task::interest engine::late_close::run(short) noexcept {
+  if (net::clock::now() < deadline_) return {.wake_at = deadline_};
+  deadline_ = forever;
+  of_.blocking_.end_calls();
+  if (of_.bulk_.get() != nullptr) of_.bulk_.get()->end_calls();
+  of_.exclusive_.end_calls();
+  return {};
 }
 
 client_metrics engine::metrics() const {

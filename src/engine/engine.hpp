@@ -4,6 +4,7 @@
 #include "engine/async_lane.hpp"
 #include "engine/blocking_driver.hpp"
 #include "engine/breaker.hpp"
+#include "engine/exclusive_lane.hpp"
 #include "engine/exclusive_pool.hpp"
 #include "engine/io_loop.hpp"
 #include "engine/notify.hpp"
@@ -23,6 +24,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -57,10 +60,16 @@ class engine {
 
   /// A connection for one caller alone. Errors: connection_error (overloaded, closed, forked).
   exclusive_connection take_exclusive();
-  [[nodiscard]] exclusive_pool& exclusive() noexcept { return exclusive_; }
+  async_exclusive_connection take_async_exclusive();
+  void give_back(std::shared_ptr<blocking_driver> connection, const transaction_state& state) noexcept;
+  void give_back(exclusive_lane& connection) noexcept;
   /// Errors: as `exclusive_connection` says; error replies are values.
   void run_exclusive(blocking_driver& connection, std::span<const command> commands, std::span<reply> replies,
                      const call_options& how);
+  /// The same for coroutines, with commands and replies as those of `async_run`.
+  template <class Commands, class Replies>
+  task<Replies> async_run_exclusive(std::shared_ptr<exclusive_lane> on, Commands commands, Replies replies,
+                                    call_options how);
 
   void close(std::chrono::milliseconds drain);
   /// In the child of a fork: leaves everything as it is, but closes the descriptors.
@@ -80,10 +89,27 @@ class engine {
  private:
   class visit;
 
+  /// Ends, on the I/O thread, what a `close` on that thread must not wait for.
+  class late_close final : public io_task {
+   public:
+    explicit late_close(engine& of) noexcept : of_{of} {}
+    void at(net::clock::time_point deadline);
+    interest run(short events) noexcept override;
+    [[nodiscard]] bool has_work() noexcept override { return false; }
+
+   private:
+    engine& of_;
+    std::once_flag added_;
+    net::clock::time_point deadline_ = forever;  // of the I/O thread
+  };
+
   [[nodiscard]] call_terms terms_of(const call_options& how, net::clock::time_point deadline) const;
   blocking_driver& blocking_lane(std::span<const command> commands, lane_choice choice);
   async_lane& coroutine_lane(std::span<const command> commands, lane_choice choice);
   void count(const std::optional<failure>& failed, net::clock::time_point now);
+  /// Calls `what` with each part that has connections.
+  template <class What>
+  void for_each_part(What what);
 
   const client_options options_;
   const std::string endpoint_;
@@ -91,7 +117,8 @@ class engine {
   retry_budget budget_;
   breaker breaker_;
   std::atomic<bool> closed_ = false;
-  std::atomic<int> calls_ = 0;  // blocking ones, until they have left
+  std::atomic<net::clock::time_point> close_at_ = forever;  // then
+  std::atomic<int> calls_ = 0;                              // blocking ones, until they have left
   once_per_second overloads_;
   std::atomic<std::uint64_t> breaker_openings_ = 0;
 
@@ -102,7 +129,10 @@ class engine {
   opened_later<blocking_driver> bulk_;
   opened_later<async_lane> async_;
   opened_later<async_lane> async_bulk_;
-  exclusive_pool exclusive_;
+  exclusive_count exclusive_count_;
+  exclusive_pool<blocking_driver> exclusive_;
+  exclusive_pool<async_lane> async_exclusive_;
+  late_close late_close_{*this};
 };
 
 }  // namespace tenantry::detail

@@ -33,7 +33,7 @@ void exclusive_connection::give_back() noexcept {
     // As client's destructor: it is the parent's, and must not be destroyed here.
     static_cast<void>(new (std::nothrow) std::shared_ptr<detail::blocking_driver>{std::move(connection_)});
   } else {
-    engine_->exclusive().give_back(std::move(connection_), state_ == detail::transaction_state{});
+    engine_->give_back(std::move(connection_), state_);
   }
 }
 

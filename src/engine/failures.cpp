@@ -21,6 +21,26 @@ failure forked_since() {
           .detail = "the process was forked; the child needs a client of its own"};
 }
 
+failure exclusive_lost() {
+  return {.code = errc::connection_lost,
+          .what = execution::not_sent,
+          .detail = "the exclusive connection was lost, with all state it had"};
+}
+
+failure exclusive_given_back() {
+  return {.code = errc::connection_lost,
+          .what = execution::not_sent,
+          .detail = "the exclusive connection was given back before"};
+}
+
+failure exclusive_busy() {
+  return {.code = errc::refused_command,
+          .what = execution::not_sent,
+          .detail = "another call of this exclusive connection is under way"};
+}
+
+failure answer_not_awaited() { return lost_because("a command's answer was not waited for"); }
+
 failure all_exclusive_taken(std::size_t most) {
   return {.code = errc::overloaded,
           .what = execution::not_sent,

@@ -15,6 +15,10 @@ namespace tenantry::detail {
 [[nodiscard]] failure closed_before();  ///< the call came after `close`
 [[nodiscard]] failure closed_under_way();
 [[nodiscard]] failure forked_since();
+failure exclusive_lost();
+failure exclusive_given_back();
+failure exclusive_busy();
+failure answer_not_awaited();
 [[nodiscard]] failure all_exclusive_taken(std::size_t most);
 [[nodiscard]] failure cancelled(execution what);
 [[nodiscard]] failure overloaded(std::string_view tenant);

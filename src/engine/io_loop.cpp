@@ -5,13 +5,19 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <utility>
 
 namespace tenantry::detail {
 
 void io_loop::add(io_task& task) {
   const std::lock_guard held{mutex_};
   if (!thread_.joinable()) thread_ = start_thread([this] { work(); });
+  // What ends must not need memory.
+  added_.reserve(tasks_ + 1);
+  removed_.reserve(tasks_ + 1);
+  retired_.reserve(tasks_ + 1);
   added_.push_back(&task);
+  ++tasks_;
   changed_ = true;
   wakeup_.set();
 }
@@ -23,6 +29,14 @@ void io_loop::remove(io_task& task) {
   changed_ = true;
   wakeup_.set();
   removal_done_.wait(held, [&] { return std::ranges::find(removed_, &task) == removed_.end(); });
+}
+
+void io_loop::retire(std::unique_ptr<io_task> task) noexcept {
+  const std::lock_guard held{mutex_};
+  if (ended_) return;
+  retired_.push_back(std::move(task));
+  changed_ = true;
+  wakeup_.set();
 }
 
 void io_loop::stop() {
@@ -38,18 +52,29 @@ void io_loop::work() noexcept {
     for (entry& each : entries_) each.wanted = each.task->run(each.events);
     wait();
   }
+  {
+    const std::lock_guard held{mutex_};
+    ended_ = true;
+  }
   take_changes();
 }
 
-void io_loop::take_changes() {
+void io_loop::take_changes() noexcept {
+  std::vector<std::unique_ptr<io_task>> leaving;
   const std::lock_guard held{mutex_};
   changed_ = false;
   for (io_task* task : added_) entries_.push_back({.task = task, .wanted = {}});
   added_.clear();
-  std::erase_if(entries_,
-                [this](const entry& each) { return std::ranges::find(removed_, each.task) != removed_.end(); });
+  const std::size_t before = entries_.size();
+  std::erase_if(entries_, [this](const entry& each) {
+    return std::ranges::find(removed_, each.task) != removed_.end() ||
+           std::ranges::find(retired_, each.task, &std::unique_ptr<io_task>::get) != retired_.end();
+  });
+  tasks_ -= before - entries_.size();
   removed_.clear();
   removal_done_.notify_all();
+  leaving.swap(retired_);
+  retired_.reserve(leaving.capacity());
 }
 
 void io_loop::wait() {

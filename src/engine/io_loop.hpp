@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
+#include <memory>
 #include <mutex>
 #include <poll.h>
 #include <thread>
@@ -47,6 +49,9 @@ class io_loop {
   void add(io_task& task);
   /// When it returns, the task does not run and is not going to. Not for the I/O thread.
   void remove(io_task& task);
+  /// Destroys the task once it does not run and is not going to; on the I/O thread, unless that has ended. From any
+  /// thread, without waiting.
+  void retire(std::unique_ptr<io_task> task) noexcept;
   /// Makes the tasks run soon. Costs nothing while the thread is awake.
   void wake() noexcept {
     if (sleeping_.load() && sleeping_.exchange(false)) wakeup_.set();
@@ -63,7 +68,7 @@ class io_loop {
   };
 
   void work() noexcept;
-  void take_changes();
+  void take_changes() noexcept;
   void wait();
 
   net::wakeup wakeup_;
@@ -78,6 +83,9 @@ class io_loop {
   std::mutex mutex_;
   std::vector<io_task*> added_;
   std::vector<const io_task*> removed_;
+  std::vector<std::unique_ptr<io_task>> retired_;
+  std::size_t tasks_ = 0;
+  bool ended_ = false;  // no task runs any more
   std::condition_variable removal_done_;
   std::atomic<bool> changed_ = false;
   std::thread thread_;

@@ -13,12 +13,6 @@
 
 namespace tenantry::detail {
 
-namespace {
-
-constexpr auto forever = net::clock::time_point::max();
-
-}  // namespace
-
 push_connection::push_connection(const client_options& options, io_loop& loop, const push_options& how, listener told)
     : options_{options},
       loop_{loop},

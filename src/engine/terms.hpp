@@ -1,5 +1,5 @@
 #pragma once
-// What a call may take: time, room and patience.
+// What a call may take (time, room and patience), and what it may expect of its connection.
 
 #include "net/wait.hpp"
 
@@ -10,18 +10,24 @@
 
 namespace tenantry::detail {
 
+inline constexpr auto forever = net::clock::time_point::max();
+
 struct call_terms {
-  net::clock::time_point deadline = net::clock::time_point::max();
+  net::clock::time_point deadline = forever;
   std::stop_token stop = {};
   std::string_view tenant = {};  // outlives the call
   bool fail_fast = false;        // without a connection
   bool repeated = false;         // was made before
 };
 
+/// Whether the callers share the connection, or one has it for itself: then its state (WATCH, MULTI) is lost with it,
+/// so it is not opened again, and an answer that nobody waits for any longer ends it.
+enum class ownership : unsigned char { shared, exclusive };
+
 /// `no_timeout` and its like have no representation in the clock's unit, so they are compared in the coarser one.
 inline net::clock::time_point after(net::clock::time_point now, std::chrono::milliseconds span) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(net::clock::time_point::max() - now);
-  return span >= left ? net::clock::time_point::max() : now + span;
+  return span >= left ? forever : now + span;
 }
 
 inline std::int64_t milliseconds(net::clock::duration span) noexcept {

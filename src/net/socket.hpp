@@ -37,8 +37,9 @@ class tls_session;
 transfer send_some(int fd, std::string_view bytes) noexcept;
 transfer receive_some(int fd, std::span<char> room) noexcept;
 
-/// Close-on-exec, never raises SIGPIPE. No member waits unless it says so. TCP: no delay, keepalive after 10 s of silence (3 probes, 5 s apart), and bytes
-/// that stay unacknowledged for `unacknowledged` end the connection, which keepalive alone would not notice.
+/// Close-on-exec, never raises SIGPIPE. No member waits unless it says so. TCP: no delay, keepalive after 10 s of
+/// silence (3 probes, 5 s apart), and bytes that stay unacknowledged for `unacknowledged` end the connection, which
+/// keepalive alone would not notice.
 class socket {
  public:
   socket() noexcept;

@@ -47,6 +47,17 @@ outcome outcome_of(under_way<reply>& call, std::size_t number) {
   }
 }
 
+/// For another thread than the test's; unexpected_reply where nothing was thrown.
+template <class Action>
+errc code_of(Action&& action) {
+  try {
+    std::forward<Action>(action)();
+  } catch (const error& fault) {
+    return fault.code();
+  }
+  return errc::unexpected_reply;
+}
+
 void echo(const caller& through, std::vector<under_way<reply>>& calls, int count) {
   for (int i = 0; i < count; ++i) calls.push_back(started(through.async_execute("ECHO", calls.size())));
 }
@@ -60,6 +71,18 @@ task<bool> close_after_a_call(client& redis) {
     co_return fault.code() == errc::closed&& fault.execution() == execution::not_sent;
   }
   co_return false;
+}
+
+/// Closes its client on the I/O thread, where the deadline of a call leads it.
+task<bool> close_after_a_deadline(client& redis) {
+  const caller hurried = redis.with({.timeout = 20ms});
+  try {
+    co_await hurried.async_execute("PING");
+    co_return false;
+  } catch (const timeout_error&) {  // NOLINT(bugprone-empty-catch): what it waits for
+  }
+  redis.close(50ms);
+  co_return true;
 }
 
 task<reply> last_user(std::unique_ptr<client> redis) {
@@ -174,6 +197,32 @@ TEST_CASE("a coroutine may close its client, on the pool or the I/O thread, and 
   CHECK(result_of(closer));
   for (std::size_t i = 0; i < calls.size(); ++i) CHECK(outcome_of(calls[i], i) == outcome::own);
   CHECK(is_closed(failure_of(redis.async_execute("PING")), execution::not_sent));
+}
+
+TEST_CASE("close on the I/O thread ends the blocking calls of other threads when its patience is over") {
+  const support::must_end limit;
+  support::need_redis();
+  redis_server server;
+  client_options options = client_options::from_url(server.url());
+  options.executor = inline_executor();
+  options.timeout = no_timeout;
+  client redis{options};
+  sync_wait(redis.async_execute("PING"));
+  redis.execute("PING");
+  exclusive_connection own = redis.exclusive();
+  own.execute("PING");
+  server.pause();
+  auto shared = support::on_thread([&] { return code_of([&] { redis.execute("PING"); }); });
+  const caller bulk = redis.with({.lane = lane_choice::bulk});
+  auto connecting = support::on_thread([&] { return code_of([&] { bulk.execute("PING"); }); });
+  auto exclusive = support::on_thread([&] { return code_of([&] { own.execute("PING"); }); });
+  REQUIRE(eventually([&] { return lane_of(redis, "blocking").in_flight == 1; }));
+  REQUIRE(eventually([&] { return lane_of(redis, "blocking bulk").queued == 1; }));
+  auto closer = started(close_after_a_deadline(redis));
+  CHECK(result_of(closer));
+  CHECK(shared.get() == errc::closed);
+  CHECK(connecting.get() == errc::closed);
+  CHECK(exclusive.get() == errc::closed);
 }
 
 TEST_CASE("a client may go as soon as its calls have ended") {

@@ -3,6 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/concurrency.hpp"
 #include "support/errors.hpp"
+#include "support/exclusive_rig.hpp"
 #include "support/redis_probe.hpp"
 #include "support/undeterred.hpp"
 
@@ -26,39 +27,23 @@ using namespace tenantry;
 using support::caught;
 using support::eventually;
 using support::failure_of;
+using support::is;
 using support::undeterred;
 using testing::redis_server;
 
-struct rig {
-  /// Until the server has so many clients that wait for an element.
-  [[nodiscard]] bool has_blocked(int clients) {
-    const std::string line = "blocked_clients:" + std::to_string(clients) + "\r";
-    return eventually([&] { return other.execute("INFO", "clients").str().find(line) != std::string::npos; });
-  }
-  [[nodiscard]] bool connected(std::int64_t id) {
-    return !other.execute("CLIENT", "LIST", "ID", std::to_string(id)).str().empty();
-  }
-  /// For another thread than the test's. `timeout` is the error's when nothing failed.
-  [[nodiscard]] static caught outcome_of(exclusive_connection& own, const command& one, const call_options& how) {
-    try {
-      own.execute(one, how);
-    } catch (const error& fault) {
-      return {fault.code(), fault.execution(), fault.what()};
-    }
-    return {errc::unexpected_reply, execution::executed, "nothing failed"};
-  }
+using rig = support::exclusive_rig;
 
-  redis_server server = [] {
-    support::need_redis();
-    return redis_server{};
-  }();
-  client redis{undeterred(server.url() + "?timeout=20s")};
-  client other{undeterred(server.unix_url() + "?timeout=20s")};
-};
+/// For another thread than the test's. `timeout` is the error's when nothing failed.
+caught outcome_of(exclusive_connection& own, const command& one, const call_options& how) {
+  try {
+    own.execute(one, how);
+  } catch (const error& fault) {
+    return {fault.code(), fault.execution(), fault.what()};
+  }
+  return {errc::unexpected_reply, execution::executed, "nothing failed"};
+}
 
 std::int64_t id_of(exclusive_connection& own) { return own.execute("CLIENT", "ID").integer(); }
-
-bool is(const caught& how, errc code, execution what) { return how.code == code && how.execution == what; }
 
 /// The connection is gone for its owner, and whoever takes the next one gets another.
 void is_lost(rig& on, exclusive_connection own, std::int64_t id) {
@@ -92,7 +77,7 @@ TEST_CASE("a stop token ends a BLPOP that waits for ever within a second, and lo
   std::stop_source stop;
   auto popped = support::on_thread([&] {
     const call_options how{.timeout = no_timeout, .stop = stop.get_token()};
-    return rig::outcome_of(own, command{"BLPOP", "jobs", 0}, how);
+    return outcome_of(own, command{"BLPOP", "jobs", 0}, how);
   });
   REQUIRE(on.has_blocked(1));
   const auto begin = std::chrono::steady_clock::now();
@@ -155,7 +140,7 @@ TEST_CASE("a server that is killed leaves a BLPOP unknown, and its connection lo
   rig on;
   exclusive_connection own = on.redis.exclusive();
   auto popped = support::on_thread([&] {
-    return rig::outcome_of(own, command{"BLPOP", "jobs", 0}, {.timeout = no_timeout});
+    return outcome_of(own, command{"BLPOP", "jobs", 0}, {.timeout = no_timeout});
   });
   REQUIRE(on.has_blocked(1));
   on.server.kill();
@@ -170,7 +155,7 @@ TEST_CASE("a connection that is killed between calls loses its transaction with 
   exclusive_connection own = on.redis.exclusive();
   own.execute("MULTI");
   own.execute("SET", "k", 1);
-  on.other.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+  on.kill_connections();
   const auto fault = failure_of([&] { own.execute("EXEC"); });
   CHECK(fault.code == errc::connection_lost);
   CHECK(is(failure_of([&] { own.execute("EXEC"); }), errc::connection_lost, execution::not_sent));
@@ -181,7 +166,7 @@ TEST_CASE("a connection that was killed while nobody had it is not given to the 
   rig on;
   { CHECK(on.redis.exclusive().execute("PING").str() == "PONG"); }
   std::this_thread::sleep_for(150ms);  // the time after which a connection counts as idle
-  on.other.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+  on.kill_connections();
   CHECK(on.redis.exclusive().execute("PING").str() == "PONG");
 }
 
@@ -204,7 +189,7 @@ TEST_CASE("close ends an exclusive call that blocks, and later ones are refused"
   rig on;
   exclusive_connection own = on.redis.exclusive();
   auto popped = support::on_thread([&] {
-    return rig::outcome_of(own, command{"BLPOP", "jobs", 0}, {.timeout = no_timeout});
+    return outcome_of(own, command{"BLPOP", "jobs", 0}, {.timeout = no_timeout});
   });
   REQUIRE(on.has_blocked(1));
   on.redis.close(10ms);

@@ -3,6 +3,7 @@
 #include "support/child_process.hpp"
 #include "support/concurrency.hpp"
 #include "support/errors.hpp"
+#include "support/exclusive_rig.hpp"
 #include "support/redis_probe.hpp"
 #include "support/undeterred.hpp"
 
@@ -26,32 +27,13 @@ using namespace tenantry;
 using support::caught;
 using support::eventually;
 using support::failure_of;
+using support::is;
 using support::undeterred;
 using testing::redis_server;
 
-struct rig {
-  rig() { support::need_redis(); }
-
-  /// Until the server has so many clients that wait for an element.
-  [[nodiscard]] bool has_blocked(int clients) {
-    const std::string line = "blocked_clients:" + std::to_string(clients) + "\r";
-    return eventually([&] { return other.execute("INFO", "clients").str().find(line) != std::string::npos; });
-  }
-  [[nodiscard]] bool connected(std::int64_t id) {
-    return !other.execute("CLIENT", "LIST", "ID", std::to_string(id)).str().empty();
-  }
-
-  redis_server server = [] {
-    support::need_redis();
-    return redis_server{};
-  }();
-  client redis{undeterred(server.url() + "?timeout=20s")};
-  client other{undeterred(server.unix_url() + "?timeout=20s")};
-};
+using rig = support::exclusive_rig;
 
 std::int64_t id_of(exclusive_connection& own) { return own.execute("CLIENT", "ID").integer(); }
-
-bool is(const caught& how, errc code, execution what) { return how.code == code && how.execution == what; }
 
 }  // namespace
 

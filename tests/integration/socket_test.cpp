@@ -4,19 +4,24 @@
 
 #include "engine/connect.hpp"
 #include "net/resolver.hpp"
+#include "support/concurrency.hpp"
 #include "support/scripted_server.hpp"
 
 #include <tenantry/client.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string>
+#include <string_view>
 #include <sys/socket.h>
+#include <sys/time.h>
+#include <utility>
 
 namespace {
 
@@ -35,17 +40,21 @@ int option(const net::socket& of, int level, int name) {
   return value;
 }
 
-}  // namespace
-
-TEST_CASE("a TCP socket does not delay, is kept alive, gives up on silence, blocks nobody and stays in this program") {
-  const support::scripted_server server{[](support::peer& client, int) { client.wait_for_end(); }};
+net::socket connected_to(const support::scripted_server& server) {
   net::resolver names;
   const auto soon = net::clock::now() + 20s;
   const auto found = names.resolve("127.0.0.1", port_of(server), soon, {});
-  const auto opened = net::socket::connect(found.addresses.at(0), soon, 1234ms, {});
+  auto opened = net::socket::connect(found.addresses.at(0), soon, 1234ms, {});
   REQUIRE(opened.how == net::ready::io);
   REQUIRE(opened.fault == 0);
-  const net::socket& own = opened.connected;
+  return std::move(opened.connected);
+}
+
+}  // namespace
+
+TEST_CASE("a TCP socket does not delay, is kept alive, gives up on silence and stays in this program") {
+  const support::scripted_server server{[](support::peer& client, int) { client.wait_for_end(); }};
+  const net::socket own = connected_to(server);
   CHECK(option(own, IPPROTO_TCP, TCP_NODELAY) == 1);
   CHECK(option(own, SOL_SOCKET, SO_KEEPALIVE) == 1);
   CHECK(option(own, IPPROTO_TCP, TCP_KEEPIDLE) == 10);
@@ -53,7 +62,45 @@ TEST_CASE("a TCP socket does not delay, is kept alive, gives up on silence, bloc
   CHECK(option(own, IPPROTO_TCP, TCP_KEEPCNT) == 3);
   CHECK(option(own, IPPROTO_TCP, TCP_USER_TIMEOUT) == 1234);
   CHECK((::fcntl(own.fd(), F_GETFD) & FD_CLOEXEC) != 0);
-  CHECK((::fcntl(own.fd(), F_GETFL) & O_NONBLOCK) != 0);
+}
+
+TEST_CASE("sending and receiving wait for nothing") {
+  const support::must_end limit;
+  support::gate done;
+  const support::scripted_server server{[&done](support::peer&, int) { done.wait(); }};  // reads nothing
+  const support::opens_at_end opens{done};
+  const net::socket own = connected_to(server);
+  const timeval no_limit{};
+  REQUIRE(::setsockopt(own.fd(), SOL_SOCKET, SO_RCVTIMEO, &no_limit, sizeof no_limit) == 0);
+  std::array<char, 16> room{};
+  CHECK(own.receive(room).how == net::transfer::status::would_block);
+  CHECK_FALSE(own.has_news());
+  const std::string bytes(1U << 20U, 'x');
+  net::transfer sent;
+  while (sent.how == net::transfer::status::done) sent = own.send(bytes);
+  CHECK(sent.how == net::transfer::status::would_block);
+}
+
+TEST_CASE("waiting for bytes ends with them, with the connection, and without either after a while") {
+  const support::must_end limit;
+  const support::scripted_server server{[](support::peer& client, int) {
+    client.command();
+    client.send("bytes");
+    client.command();
+  }};
+  const net::socket own = connected_to(server);
+  REQUIRE(own.can_wait());
+  std::array<char, 16> room{};
+  CHECK(own.wait_and_receive(room).how == net::transfer::status::would_block);
+  const command ping{"PING"};
+  CHECK(own.send(ping.bytes()).size == ping.bytes().size());
+  net::transfer got{.how = net::transfer::status::would_block};
+  while (got.how == net::transfer::status::would_block) got = own.wait_and_receive(room);
+  CHECK(std::string_view{room.data(), got.size} == "bytes");
+  own.send(ping.bytes());
+  got = {.how = net::transfer::status::would_block};
+  while (got.how == net::transfer::status::would_block) got = own.wait_and_receive(room);
+  CHECK(got.how == net::transfer::status::ended);
 }
 
 TEST_CASE("bytes that stay unacknowledged for twice the usual deadline end the connection, within 2 s and 1 h") {
