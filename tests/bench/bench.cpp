@@ -40,6 +40,13 @@ double quantile(std::vector<double> values, double part) {
 
 }  // namespace
 
+double p99(std::vector<float> values) {
+  if (values.empty()) return 0;
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(values.size() - 1));
+  std::ranges::nth_element(values, at);
+  return static_cast<double>(*at);
+}
+
 result run(const row& which, const plan& how) {
   const std::size_t ours_times = calibrate(which.ours, how.round_time);
   const std::size_t baseline_times = calibrate(which.baseline, how.round_time);

@@ -55,6 +55,9 @@ struct plan {
   std::chrono::milliseconds round_time{100};
 };
 
+/// The 99th percentile. Of nothing: 0.
+double p99(std::vector<float> values);
+
 result run(const row& which, const plan& how);
 result run(const count_row& which);
 
@@ -62,6 +65,7 @@ result run(const count_row& which);
 void add_client_rows(std::vector<row>& rows, const std::string& url);
 void add_async_rows(std::vector<row>& rows, const std::string& url);
 void add_client_counts(std::vector<count_row>& rows, const std::string& url);
+void add_tenant_rows(std::vector<row>& rows, const std::string& url);
 void add_cache_rows(std::vector<row>& rows, const std::string& url);
 void add_name_rows(std::vector<row>& rows);
 

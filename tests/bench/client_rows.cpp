@@ -5,7 +5,6 @@
 
 #include <tenantry/client.hpp>
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,12 +28,7 @@ class crowd {
   }
   void measure_latencies() { measured_ = true; }
   /// The 99th percentile of the latest round in microseconds.
-  double p99() {
-    auto all = team_->take_latencies();
-    const auto at = all.begin() + static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(all.size() - 1));
-    std::ranges::nth_element(all, at);
-    return static_cast<double>(*at);
-  }
+  double p99() { return bench::p99(team_->take_latencies()); }
 
  private:
   unsigned threads_;

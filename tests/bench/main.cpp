@@ -84,6 +84,7 @@ int main(int argc, char** argv) try {
   bench::add_name_rows(rows);
   bench::add_client_rows(rows, server.url());
   bench::add_async_rows(rows, server.url());
+  bench::add_tenant_rows(rows, server.url());
   bench::add_cache_rows(rows, server.url());
 
   std::vector<bench::count_row> counts;
