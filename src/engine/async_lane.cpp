@@ -260,7 +260,7 @@ void async_lane::break_connection(const failure& why) {
   socket_ = {};
   write_blocked_ = false;
   to_leave_.reset();
-  link_.lost(net::clock::now(), random_fraction());
+  link_.lost(why, net::clock::now(), random_fraction());
   if (whose_ == ownership::exclusive) lane_.refuse(why, complete_, [](const exchange&) { return true; });
   finish_complete();
 }

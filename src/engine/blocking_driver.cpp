@@ -291,7 +291,7 @@ void blocking_driver::wait_closed() {
   ended_ = true;
   if (link_.online()) {
     socket_ = {};
-    link_.lost(net::clock::now(), random_fraction());
+    link_.lost(closed_under_way(), net::clock::now(), random_fraction());
   }
 }
 

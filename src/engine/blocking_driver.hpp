@@ -121,8 +121,9 @@ class blocking_driver {
   const blocking_call* writer_ = nullptr;
   bool writer_waits_ = false;  // on the socket, while another thread reads
   const blocking_call* reader_ = nullptr;
-  bool used_ = false;              // an exclusive connection was opened
-  std::optional<failure> broken_;  // the connection is to be left
+  net::clock::duration tried_for_{};  // to connect, in attempts that ended with their callers' deadlines
+  bool used_ = false;                 // an exclusive connection was opened
+  std::optional<failure> broken_;     // the connection is to be left
   net::clock::time_point last_use_{};
   std::vector<exchange*> complete_;
   std::vector<parker*> finished_;  // of calls that have finished, or of who has to take a role

@@ -41,7 +41,8 @@ bool blocking_driver::connect(blocking_call& mine, lock& held) {
     return false;
   }
   held.unlock();
-  const auto attempt_ends = after(net::clock::now(), options_.connect_timeout);
+  const auto begin = net::clock::now();
+  const auto attempt_ends = after(begin, options_.connect_timeout);
   const bool own_deadline = mine.deadline <= attempt_ends;
   const std::array wakeups{closing_.fd(), mine.interrupt != nullptr ? mine.interrupt->fd() : -1};
   connect_result result;
@@ -53,7 +54,10 @@ bool blocking_driver::connect(blocking_call& mine, lock& held) {
   const auto now = net::clock::now();
   held.lock();
 
-  if (result.how == net::ready::deadline && !own_deadline) {
+  const bool expired = result.how == net::ready::deadline && own_deadline;
+  tried_for_ = expired ? tried_for_ + (now - begin) : net::clock::duration::zero();
+  if (result.how == net::ready::deadline && (!own_deadline || tried_for_ >= options_.connect_timeout)) {
+    tried_for_ = {};
     result.how = net::ready::io;
     result.failed = not_connected_within(options_.connect_timeout, result.waited_for);
   }
@@ -77,7 +81,7 @@ bool blocking_driver::connect(blocking_call& mine, lock& held) {
   } else {
     link_.given_up();
   }
-  return result.how == net::ready::deadline;
+  return expired;
 }
 
 /// Threads whose replies have come are about to run, and usually have another command: it goes into the same write.
@@ -234,10 +238,10 @@ void blocking_driver::leave_broken_connection() noexcept {
   if (ended_ || whose_ == ownership::exclusive) {
     lane_.refuse(*broken_, complete_, [](const exchange&) { return true; });
   }
+  link_.lost(*broken_, net::clock::now(), random_fraction());
   broken_.reset();
   socket_.abort();  // what the kernel still holds must not reach the server after commands of the next connection
   socket_ = {};
-  link_.lost(net::clock::now(), random_fraction());
   finish_complete(nullptr);
 }
 

@@ -156,12 +156,16 @@ bool is_read(const command& one) {
   return std::ranges::binary_search(reads, both.str());
 }
 
+connection_rule judge_connection(std::string_view error_text) {
+  if (error_text.starts_with("ERR Protocol error") || error_text.starts_with("ERR max number of clients")) {
+    return connection_rule::ends;
+  }
+  const std::string_view word = error_text.substr(0, error_text.find(' '));
+  return word == "READONLY" || word == "NOAUTH" ? connection_rule::retires : connection_rule::stays;
+}
+
 reply_rule judge(const command& sent, std::string_view error_text) {
   const std::string_view word = error_text.substr(0, error_text.find(' '));
-  if (word == "NOAUTH" || error_text.starts_with("ERR Protocol error") ||
-      error_text.starts_with("ERR max number of clients")) {
-    return reply_rule::connection_fatal;
-  }
   if (std::ranges::binary_search(for_now, word)) {
     const bool rejected = !may_have_written(sent) || std::ranges::binary_search(before_scripts, error_text);
     return rejected ? reply_rule::retry_later : reply_rule::final;

@@ -17,8 +17,15 @@ enum class reply_rule : unsigned char {
   final,                ///< give it to the caller
   retry_later,          ///< rejected for now: send the command again after `retry_delay`
   reconnect_and_retry,  ///< rejected: the server became a replica, and the address may lead elsewhere by now
-  connection_fatal,     ///< it is about the connection and may answer no command at all: end the connection
 };
+
+/// What an error reply means for the connection on which it came.
+enum class connection_rule : unsigned char {
+  stays,
+  retires,  ///< the server became a replica, or does not know the client: nothing more is sent here
+  ends,     ///< it may answer no command at all
+};
+[[nodiscard]] connection_rule judge_connection(std::string_view error_text);
 
 /// For a reply that came after the handshake. `error_text` is the server's line without the leading '-'.
 ///

@@ -1,5 +1,7 @@
 #include "engine/lane.hpp"
 
+#include "engine/command_rules.hpp"
+
 #include <algorithm>
 #include <new>
 #include <utility>
@@ -12,10 +14,6 @@ using namespace std::chrono_literals;
 
 /// A connection that is retired sooner after its start would not lead anywhere else.
 constexpr auto shortest_life = 1s;
-
-bool starts_with_any(std::string_view text, std::initializer_list<std::string_view> words) noexcept {
-  return std::ranges::any_of(words, [text](std::string_view word) { return text.starts_with(word); });
-}
 
 }  // namespace
 
@@ -123,10 +121,16 @@ std::optional<failure> lane::match(time_point now, std::vector<exchange*>& compl
 /// Errors that are about the connection rather than one command.
 void lane::judge(std::string_view error, time_point now, std::optional<failure>& defect) {
   if (defect) return;
-  if (starts_with_any(error, {"ERR Protocol error", "ERR max number of clients"})) {
-    defect = failure{.code = errc::protocol, .what = execution::unknown, .detail = std::string{error}};
+  switch (judge_connection(error)) {
+    case connection_rule::stays:
+      break;
+    case connection_rule::retires:
+      if (now - connected_at_ >= shortest_life) retired_ = true;
+      break;
+    case connection_rule::ends:
+      defect = failure{.code = errc::protocol, .what = execution::unknown, .detail = std::string{error}};
+      break;
   }
-  if (starts_with_any(error, {"READONLY", "NOAUTH"}) && now - connected_at_ >= shortest_life) retired_ = true;
 }
 
 execution lane::abandon(exchange& call) noexcept {

@@ -20,12 +20,14 @@ void link_state::failed(const failure& why, time_point now, double random) {
   next_attempt_ = now + (refused_ ? backoff_.next_after_refusal(random) : backoff_.next(random));
 }
 
-void link_state::lost(time_point now, double random) noexcept {
+void link_state::lost(const failure& why, time_point now, double random) {
   phase_ = phase::offline;
   if (useful_ || now - connected_at_ >= lasting) {
     backoff_.reset();
     next_attempt_ = now;
   } else {
+    last_ = why;
+    last_->what = execution::not_sent;  // for who was not there yet
     next_attempt_ = now + backoff_.next(random);
   }
 }

@@ -29,24 +29,26 @@ class link_state {
     phase_ = phase::online;
     connected_at_ = now;
     useful_ = false;
+    refused_ = false;
     last_.reset();
   }
   /// The connection has served somebody.
   void served() noexcept { useful_ = true; }
   void failed(const failure& why, time_point now, double random);
-  /// The connection ended. The first attempt to get another one is due at once, unless it neither lasted nor served
-  /// anybody: a server that accepts clients only to drop them is not asked in a circle.
-  void lost(time_point now, double random) noexcept;
+  /// The connection ended. The first attempt to get another one is due at once, unless it neither lasted a second nor
+  /// served anybody: a server that accepts clients only to drop them is not asked in a circle.
+  void lost(const failure& why, time_point now, double random);
 
   /// Why a call that comes now need not wait, or nullptr.
   [[nodiscard]] const failure* refusal(bool fail_fast, time_point now) const noexcept {
     if (phase_ == phase::online || !last_) return nullptr;
-    if (refused_) return now < next_attempt_ ? &*last_ : nullptr;
-    return fail_fast && (phase_ == phase::connecting || now < next_attempt_) ? &*last_ : nullptr;
+    const bool pausing = now < next_attempt_;
+    const bool at_once = (refused_ && pausing) || (fail_fast && (pausing || phase_ == phase::connecting));
+    return at_once ? &*last_ : nullptr;
   }
-  /// True when all calls fail, also those that would wait.
+  /// True when the last attempt was refused: then also those calls fail that would wait.
   [[nodiscard]] bool refused() const noexcept { return refused_; }
-  /// Why the last attempt failed; nothing since there was a connection.
+  /// Why the last attempt failed, or a connection that served nobody ended; nothing since there was a good one.
   [[nodiscard]] const std::optional<failure>& last_failure() const noexcept { return last_; }
 
  private:

@@ -154,11 +154,11 @@ void push_connection::write() {
 
 void push_connection::leave(failure why) {
   news_.add(events::push_lost, {}, 0, &why);
+  link_.lost(why, net::clock::now(), random_fraction());
   machine_.disconnected(std::move(why), events_);
   socket_.abort();
   socket_ = {};
   write_blocked_ = false;
-  link_.lost(net::clock::now(), random_fraction());
 }
 
 void push_connection::deliver(lock& held) {

@@ -13,7 +13,7 @@ class retry_budget {
  public:
   explicit retry_budget(std::int64_t burst = 10) noexcept : most_{burst * price}, tokens_{most_} {}
 
-  /// For each command that is sent for the first time.
+  /// For each call that is made for the first time.
   void earned() noexcept {
     // Threads that pass the check together save a few tokens too many, but all of them are earned.
     if (tokens_.load(std::memory_order_relaxed) < most_) tokens_.fetch_add(1, std::memory_order_relaxed);

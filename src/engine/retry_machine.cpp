@@ -23,16 +23,15 @@ std::optional<retry_machine::time_point> retry_machine::again(const std::optiona
   if (failed) {
     const bool lost = failed->code == errc::connection_lost && failed->what == execution::unknown;
     if (!lost || now >= deadline_ || !repeatable() || !budget_.take()) return std::nullopt;
-    ++attempts_;
     return now;
   }
   if (commands_.size() != 1 || !replies.front().is_error() || policy_ == retry::never) return std::nullopt;
   switch (judge(commands_.front(), replies.front().error_text())) {
     case reply_rule::final:
-    case reply_rule::connection_fatal:
       return std::nullopt;
     case reply_rule::reconnect_and_retry:
-      if (attempts_ >= most_tries_at_a_replica) return std::nullopt;
+      if (replica_refusals_ == most_tries_at_a_replica) return std::nullopt;
+      ++replica_refusals_;
       break;
     case reply_rule::retry_later:
       break;

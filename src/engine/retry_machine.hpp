@@ -38,7 +38,8 @@ class retry_machine {
   retry policy_;
   time_point deadline_;
   retry_budget& budget_;
-  int attempts_ = 0;
+  int attempts_ = 0;  // after rejections
+  int replica_refusals_ = 0;
 };
 
 }  // namespace tenantry::detail

@@ -161,6 +161,19 @@ TEST_CASE("an attempt to connect ends with its own time-out where the call has m
   CHECK(fault.text.find("50 ms") != std::string::npos);
 }
 
+TEST_CASE("attempts that end with their callers' deadlines add up to one that failed") {
+  scripted_server server{[](peer& client, int) { client.wait_for_end(); }};
+  client_options options = client_options::from_url(server.url());
+  options.connect_timeout = 60ms;
+  options.down = when_down::fail;
+  client redis{options};
+  const caller hurried = redis.with({.timeout = 25ms});
+  errc last = errc::timeout;
+  for (int i = 0; i < 5 && last == errc::timeout; ++i) last = failure_of([&] { hurried.execute("PING"); }).code;
+  CHECK(last == errc::unreachable);
+  CHECK(redis.metrics().lanes.at(0).connect_failures == 1);
+}
+
 TEST_CASE("a host that answers no packets cannot outlast the deadline") {
   // A listener whose backlog is full drops what comes: the connection attempt hangs, as with a host that is gone.
   tenantry::net::descriptor listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};

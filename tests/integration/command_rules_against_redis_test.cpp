@@ -155,7 +155,7 @@ TEST_CASE("a server that refuses more clients ends the connection, not a command
   redis.execute("PING");
   const std::string text = support::ask(server, "PING");
   CHECK(text == "-ERR max number of clients reached");
-  CHECK(judge(command{"PING"}, text.substr(1)) == reply_rule::connection_fatal);
+  CHECK(detail::judge_connection(text.substr(1)) == detail::connection_rule::ends);
 }
 
 TEST_CASE("the words of a script's author are not those of the server") {

@@ -17,8 +17,10 @@ namespace {
 
 using namespace std::chrono_literals;
 using tenantry::command;
+using tenantry::detail::connection_rule;
 using tenantry::detail::is_read;
 using tenantry::detail::judge;
+using tenantry::detail::judge_connection;
 using tenantry::detail::reply_rule;
 using tenantry::detail::retry_delay;
 using words = std::vector<std::string>;
@@ -174,13 +176,16 @@ TEST_CASE("READONLY sends a plain command elsewhere, but nothing that may have w
   }
 }
 
-TEST_CASE("errors about the connection end it, whatever command they seem to answer") {
-  for (const char* name : {"GET", "SET", "EVAL", "EXEC"}) {
-    const command one{name, "x"};
-    CHECK(judge(one, "ERR max number of clients reached") == reply_rule::connection_fatal);
-    CHECK(judge(one, "ERR max number of clients + cluster connections reached") == reply_rule::connection_fatal);
-    CHECK(judge(one, "ERR Protocol error: invalid bulk length") == reply_rule::connection_fatal);
-    CHECK(judge(one, "NOAUTH Authentication required.") == reply_rule::connection_fatal);
+TEST_CASE("errors about the connection end or retire it, and all others leave it alone") {
+  CHECK(judge_connection("ERR max number of clients reached") == connection_rule::ends);
+  CHECK(judge_connection("ERR max number of clients + cluster connections reached") == connection_rule::ends);
+  CHECK(judge_connection("ERR Protocol error: invalid bulk length") == connection_rule::ends);
+  CHECK(judge_connection("NOAUTH Authentication required.") == connection_rule::retires);
+  CHECK(judge_connection("READONLY You can't write against a read only replica.") == connection_rule::retires);
+  for (const char* text :
+       {"ERR max number", "ERR protocol error", "NOAUTHX", "READONLYX", "LOADING", "WRONGTYPE", "", " "}) {
+    CAPTURE(text);
+    CHECK(judge_connection(text) == connection_rule::stays);
   }
 }
 

@@ -31,6 +31,8 @@ link_state failed_with(errc code) {
   return link;
 }
 
+const failure an_end = {.code = errc::connection_lost, .what = execution::unknown, .detail = "closed by the server"};
+
 link_state unreachable() { return failed_with(errc::unreachable); }  // the pause lasts 20 ms
 link_state refused() { return failed_with(errc::auth); }             // 10 s
 
@@ -78,7 +80,7 @@ TEST_CASE("while an attempt runs no other begins, however it ends") {
     link.connected(start);
     CHECK(link.now() == phase::online);
     CHECK(link.online());
-    link.lost(start, 0.5);
+    link.lost(an_end, start, 0.5);
     CHECK(link.now() == phase::offline);
     CHECK_FALSE(link.online());
   }
@@ -151,7 +153,7 @@ TEST_CASE("after a connection that served somebody the next attempt is due at on
   link.attempt();
   link.connected(start + 1min);
   link.served();
-  link.lost(start + 1min, almost_one);
+  link.lost(an_end, start + 1min, almost_one);
   CHECK(link.next_attempt() == start + 1min);
   CHECK(pause_after_failure(link) == 20ms);
   CHECK(pause_after_refusal(link) == 10s);
@@ -163,7 +165,7 @@ TEST_CASE("a connection that lasted a second counts as good, even if nobody used
   for (int i = 0; i < 5; ++i) link.failed(because(errc::auth), start, almost_one);
   link.attempt();
   link.connected(start + 1min);
-  link.lost(start + 1min + 1s, almost_one);
+  link.lost(an_end, start + 1min + 1s, almost_one);
   CHECK(link.next_attempt() == start + 1min + 1s);
   CHECK(pause_after_failure(link) == 20ms);
   CHECK(pause_after_refusal(link) == 10s);
@@ -177,9 +179,9 @@ TEST_CASE("a server that accepts clients only to drop them is left alone ever lo
     link.connected(now);
     now += 1s - 1ns;
     link_state lucky = link;
-    lucky.lost(now, 0.0);
+    lucky.lost(an_end, now, 0.0);
     CHECK(lucky.next_attempt() == now);
-    link.lost(now, almost_one);
+    link.lost(an_end, now, almost_one);
     CHECK(link.next_attempt() == now + limit);
     now += 1min;
   }
@@ -193,7 +195,7 @@ TEST_CASE("a short useless connection does not end the growth of the pauses") {
   link.attempt();
   link.connected(start);
   CHECK(pause_after_failure(link) == 160ms);  // nor does connecting by itself
-  link.lost(start, almost_one);
+  link.lost(an_end, start, almost_one);
   CHECK(link.next_attempt() == start + 160ms);
   CHECK(pause_after_failure(link) == 320ms);
   CHECK(pause_after_refusal(link) == 20s);
@@ -204,11 +206,11 @@ TEST_CASE("what an earlier connection did does not make a later one good") {
   link.attempt();
   link.connected(start);
   link.served();
-  link.lost(start + 1h, almost_one);
+  link.lost(an_end, start + 1h, almost_one);
 
   link.attempt();
   link.connected(start + 1h);
-  link.lost(start + 1h, almost_one);
+  link.lost(an_end, start + 1h, almost_one);
   CHECK(link.next_attempt() == start + 1h + 20ms);
 }
 
@@ -288,7 +290,8 @@ TEST_CASE("a connection makes earlier failures forgotten, also once it is lost")
     CHECK(link.last_failure());
     link.connected(start);
     CHECK_FALSE(link.last_failure());
-    link.lost(start, almost_one);
+    link.served();
+    link.lost(an_end, start, almost_one);
     CHECK_FALSE(link.last_failure());
     for (const bool fail_fast : {true, false}) CHECK(link.refusal(fail_fast, start) == nullptr);
     link.attempt();
@@ -313,4 +316,41 @@ TEST_CASE("an attempt whose caller gave up first changes neither the last failur
   CHECK(link.refused());
   CHECK(link.refusal(false, start) != nullptr);
   CHECK(link.next_attempt() == start + 10s);
+}
+
+TEST_CASE("while an attempt follows a refusal calls that fail fast are told of it, and the others wait") {
+  link_state link = refused();
+  link.attempt();
+  REQUIRE(link.refusal(true, start + 10s) != nullptr);
+  CHECK(link.refusal(true, start + 10s)->code == errc::auth);
+  CHECK(link.refusal(false, start + 10s) == nullptr);
+}
+
+TEST_CASE("a connection makes a refusal forgotten") {
+  link_state link = refused();
+  link.attempt();
+  link.connected(start + 10s);
+  CHECK_FALSE(link.refused());
+  link.lost(an_end, start + 10s, almost_one);
+  CHECK(link.refusal(false, start + 10s) == nullptr);
+}
+
+TEST_CASE("the end of a connection that served nobody is a failure to those who come in the pause, and not sent") {
+  link_state link;
+  link.attempt();
+  link.connected(start);
+  link.lost(an_end, start, almost_one);
+  REQUIRE(link.last_failure());
+  CHECK(link.last_failure()->code == errc::connection_lost);
+  CHECK(link.last_failure()->what == execution::not_sent);
+  CHECK(link.last_failure()->detail == an_end.detail);
+  CHECK(link.refusal(true, start) != nullptr);
+  CHECK(link.refusal(false, start) == nullptr);
+
+  link_state good;
+  good.attempt();
+  good.connected(start);
+  good.served();
+  good.lost(an_end, start, almost_one);
+  CHECK_FALSE(good.last_failure());
 }

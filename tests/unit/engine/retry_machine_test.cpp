@@ -228,6 +228,13 @@ TEST_CASE("a write that a replica refused is sent again four times, each time af
   CHECK_FALSE(moved.refused(read_only, start, 0.0));
 }
 
+TEST_CASE("a server that loads its data first and is a replica then is asked for a master four times all the same") {
+  call patient{{set}};
+  for (int i = 0; i < 6; ++i) REQUIRE(patient.refused(loading));
+  for (int i = 0; i < 4; ++i) CHECK(patient.refused(read_only));
+  CHECK_FALSE(patient.refused(read_only));
+}
+
 TEST_CASE("retry::never switches off what follows from an error reply") {
   for (const std::string& text : {loading, read_only}) {
     CHECK_FALSE(call{{get}, retry::never}.refused(text));
