@@ -35,8 +35,7 @@ void async_call::on_stop::operator()() const noexcept { call->lane_.stop(*call);
 
 async_lane::async_lane(const client_options& options, io_loop& loop, const resume_all& resume, ownership whose,
                        std::string_view name)
-    : options_{options},
-      loop_{loop},
+    : loop_{loop},
       resume_{resume},
       whose_{whose},
       name_{name},

@@ -107,7 +107,6 @@ class async_lane final : private io_task {
   void finish_complete();
   void deliver(lock& held);
 
-  const client_options& options_;
   io_loop& loop_;
   const resume_all& resume_;
   const ownership whose_;

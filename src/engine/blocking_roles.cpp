@@ -152,9 +152,9 @@ bool blocking_driver::read_once(blocking_call& mine, lock& held, short events) {
   reader_ = &mine;
   auto look_again = lane_.stalled_at(stall_limit_);
   if (look_again == forever) look_again = after(net::clock::now(), stall_limit_);  // a writer is at it
-  held.unlock();
   const auto until = std::min(mine.deadline, look_again);
-  const bool in_one_call = may_wait_in_receive(mine, events, until);
+  const bool in_one_call = !lane_.has_output() && may_wait_in_receive(mine, events, until);
+  held.unlock();
   const net::ready how = in_one_call ? net::ready::io : wait_on_socket(mine, events, until, wake_reader_);
   net::transfer got{.how = net::transfer::status::would_block};
   bool keeps_role = true;
@@ -196,8 +196,8 @@ bool blocking_driver::read_once(blocking_call& mine, lock& held, short events) {
   return !mine.settled() && now >= mine.deadline;
 }
 
-/// A reader waits in `recv` itself, which saves a system call, where nothing can be missed that way: once in a call, as
-/// only polling notices a role that others leave meanwhile.
+/// A reader waits in `recv` itself, which saves a system call, while nothing is to be written that it might have to
+/// write itself: only polling notices a role that others leave meanwhile. Once in a call; then it polls.
 bool blocking_driver::may_wait_in_receive(const blocking_call& mine, short events,
                                           net::clock::time_point until) const noexcept {
   return mine.patient && mine.interrupt == nullptr && events == POLLIN && socket_.can_wait() &&

@@ -243,6 +243,14 @@ template task<reply> engine::async_run(command, reply, call_options, std::option
 template task<std::vector<reply>> engine::async_run(std::vector<command>, std::vector<reply>, call_options,
                                                     std::optional<net::clock::time_point>);
 
+task<bool> engine::async_pause(net::clock::time_point until, std::stop_token stop) {
+  async_lane& lane = coroutine_lane({}, lane_choice::by_size);
+  call_terms terms{.deadline = until, .stop = std::move(stop)};
+  async_call pause{lane, {}, {}, terms};
+  const auto interrupted = co_await pause;
+  co_return !interrupted || interrupted->code == errc::cancelled;
+}
+
 exclusive_connection engine::take_exclusive() {
   const command asked{"exclusive"};
   if (forked()) raise(forked_since(), {&asked, 1});

@@ -11,6 +11,7 @@
 #include "engine/opened_later.hpp"
 #include "engine/retry_budget.hpp"
 #include "engine/retry_machine.hpp"
+#include "engine/shared_parts.hpp"
 #include "engine/terms.hpp"
 
 #include <tenantry/client_options.hpp>
@@ -28,6 +29,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 
 namespace tenantry::detail {
@@ -55,6 +57,9 @@ class engine {
   task<Replies> async_run(Commands commands, Replies replies, call_options how,
                           std::optional<net::clock::time_point> deadline);
 
+  /// Until then, or until the token is triggered. False when the client was closed.
+  task<bool> async_pause(net::clock::time_point until, std::stop_token stop);
+
   /// Errors: refused_command, invalid_option, and connection_error (forked).
   void check(std::span<const command> commands, ownership whose) const;
 
@@ -81,6 +86,7 @@ class engine {
   [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
   [[nodiscard]] breaker& circuit_breaker() noexcept { return breaker_; }
   [[nodiscard]] io_loop& loop() noexcept { return loop_; }
+  [[nodiscard]] shared_parts& parts() noexcept { return parts_; }
   [[nodiscard]] const resume_all& resume() const noexcept { return resume_; }
 
   /// Throws what a failure is to the caller of these commands.
@@ -130,6 +136,7 @@ class engine {
   opened_later<async_lane> async_;
   opened_later<async_lane> async_bulk_;
   exclusive_count exclusive_count_;
+  shared_parts parts_;
   exclusive_pool<blocking_driver> exclusive_;
   exclusive_pool<async_lane> async_exclusive_;
   late_close late_close_{*this};

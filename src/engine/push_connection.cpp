@@ -14,8 +14,7 @@
 namespace tenantry::detail {
 
 push_connection::push_connection(const client_options& options, io_loop& loop, const push_options& how, listener told)
-    : options_{options},
-      loop_{loop},
+    : loop_{loop},
       told_{std::move(told)},
       machine_{how},
       news_{options.observer, endpoint(options), "push"},

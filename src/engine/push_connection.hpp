@@ -64,7 +64,6 @@ class push_connection final : private io_task {
   void leave(failure why);
   void deliver(lock& held);
 
-  const client_options& options_;
   io_loop& loop_;
   const listener told_;
 

@@ -3,10 +3,17 @@
 
 #include "engine/breaker.hpp"
 #include "engine/push_connection.hpp"
+#include "engine/shared_parts.hpp"
 
 #include <tenantry/client.hpp>
+#include <tenantry/task.hpp>
 
+#include <chrono>
 #include <memory>
+#include <mutex>
+#include <stop_token>
+#include <typeinfo>
+#include <utility>
 
 namespace tenantry::detail {
 
@@ -19,6 +26,29 @@ struct seam {
   /// Lifetime: must not outlive the client.
   static std::unique_ptr<push_connection> open_push_connection(const caller& of, const push_options& how,
                                                                push_connection::listener told);
+
+  /// The one of its kind that the patterns of a client share, as long as anybody holds it; made by
+  /// `make() -> std::shared_ptr<T>`.
+  template <class T, class Make>
+  static std::shared_ptr<T> shared_part(const caller& of, Make&& make) {
+    shared_parts& all = parts_of(of);
+    const std::lock_guard held{all.mutex};
+    std::weak_ptr<void>& place = all.by_type[typeid(T)];
+    if (auto there = place.lock()) return std::static_pointer_cast<T>(std::move(there));
+    std::shared_ptr<T> made = make();
+    place = made;
+    return made;
+  }
+
+  /// True in the child of a fork.
+  [[nodiscard]] static bool forked(const caller& of) noexcept;
+
+  /// Waits in a coroutine until then, or until the token is triggered. False when the client was closed, and may be
+  /// gone. Starts the I/O thread.
+  static task<bool> pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);
+
+ private:
+  static shared_parts& parts_of(const caller& of) noexcept;
 };
 
 }  // namespace tenantry::detail
