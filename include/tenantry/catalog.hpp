@@ -41,6 +41,9 @@ class TENANTRY_EXPORT catalog {
   /// True when one of the schemas rendered `text` for this very tenant.
   [[nodiscard]] bool holds(const tenant_id& tenant, std::string_view text) const noexcept;
 
+  /// True when `key_schema::all` of one of the schemas makes this pattern.
+  [[nodiscard]] bool makes(const key_pattern& pattern) const noexcept;
+
  private:
   std::vector<const detail::schema_info*> schemas_;
 };

@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,10 @@ class TENANTRY_EXPORT key : public detail::rendered_name<key> {
   ///
   /// Keys: `{kpi:acme:portfolio}#lease`, with tenant placement `kpi:{acme}:portfolio#lease`. No schema renders these.
   [[nodiscard]] std::string companion(std::string_view name) const;
+
+  /// The text of the key that a companion lives beside, as a part of `companion`: the inverse. Nothing when no key has
+  /// a companion of that name. Whether a schema rendered the key is for the schema or a catalog to say.
+  [[nodiscard]] static std::optional<std::string_view> owner_of(std::string_view companion) noexcept;
 
  private:
   friend struct detail::key_access;

@@ -95,6 +95,8 @@ std::string_view to_string(errc code) noexcept {
       return "forked";
     case errc::recursive_load:
       return "recursive_load";
+    case errc::load_failed:
+      return "load_failed";
   }
   return "unknown";
 }
@@ -124,6 +126,7 @@ bool error::retryable() const noexcept {
     case errc::connection_lost:
     case errc::not_ready:
     case errc::overloaded:
+    case errc::load_failed:
       return did_not_run;
     default:
       return false;
@@ -138,6 +141,10 @@ server_error::server_error(std::string_view command, std::string_view text)
     : error{code_of(text), execution_of(command, code_of(text)), fmt::format("{}: {}", command, text)},
       text_{std::make_shared<const std::string>(text)} {}
 
+load_failed::load_failed(const std::string& message, std::chrono::milliseconds left)
+    : error{errc::load_failed, execution::not_sent, fmt::format("{}; again in {} ms", message, left.count())},
+      left_{left} {}
+
 // Out of line, so that each type has one home and is caught across shared libraries.
 error::~error() = default;
 invalid_name::~invalid_name() = default;
@@ -145,5 +152,6 @@ invalid_option::~invalid_option() = default;
 connection_error::~connection_error() = default;
 timeout_error::~timeout_error() = default;
 server_error::~server_error() = default;
+load_failed::~load_failed() = default;
 
 }  // namespace tenantry

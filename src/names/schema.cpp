@@ -188,6 +188,14 @@ bool take_apart(const schema_info& schema, std::string_view text, std::string_vi
   return true;
 }
 
+std::string encode_segment(std::string_view text) {
+  std::string encoded(encoded_size(text), '\0');
+  put_encoded(encoded.data(), text, encoded.size());
+  return encoded;
+}
+
+bool is_encoded_segment(std::string_view segment) noexcept { return is_encoded_text(segment); }
+
 std::string decode_segment(std::string_view encoded) {
   std::string text;
   text.reserve(encoded.size());

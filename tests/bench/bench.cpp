@@ -10,11 +10,6 @@ using clock = std::chrono::steady_clock;
 
 double seconds(clock::duration span) { return std::chrono::duration<double>(span).count(); }
 
-/// The figure of a round: the rate, unless the row has another.
-double figure(double took, std::size_t times, const std::function<double()>& other) {
-  return other ? other() : static_cast<double>(times) / took;
-}
-
 double timed(const std::function<void(std::size_t)>& side, std::size_t times) {
   const auto begin = clock::now();
   side(times);
@@ -22,14 +17,24 @@ double timed(const std::function<void(std::size_t)>& side, std::size_t times) {
 }
 
 /// How often a side runs in one round; the first calls also warm it up.
-std::size_t calibrate(const std::function<void(std::size_t)>& side, std::chrono::milliseconds round) {
+std::size_t calibrate(const row& which, const std::function<void(std::size_t)>& side, std::chrono::milliseconds round) {
+  if (which.prepare) which.prepare();
   side(1);  // starts what has to be started once
+  if (which.prepare) return 1;
   for (std::size_t times = 1;; times *= 2) {
     const double took = std::min(timed(side, times), timed(side, times));
     if (took > seconds(round) / 4) {
       return std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(times) * seconds(round) / took));
     }
   }
+}
+
+/// The figure of a round: the rate, unless the row has another.
+double measure(const row& which, const std::function<void(std::size_t)>& side, std::size_t times,
+               const std::function<double()>& other) {
+  if (which.prepare) which.prepare();
+  const double took = timed(side, times);
+  return other ? other() : static_cast<double>(times * which.done_at_once) / took;
 }
 
 /// The value below which the fraction `part` of them lies.
@@ -48,22 +53,20 @@ double p99(std::vector<float> values) {
 }
 
 result run(const row& which, const plan& how) {
-  const std::size_t ours_times = calibrate(which.ours, how.round_time);
-  const std::size_t baseline_times = calibrate(which.baseline, how.round_time);
+  const std::size_t ours_times = calibrate(which, which.ours, how.round_time);
+  const std::size_t baseline_times = calibrate(which, which.baseline, how.round_time);
+  const auto measure_ours = [&] { return measure(which, which.ours, ours_times, which.ours_figure); };
+  const int rounds = which.prepare ? std::min(how.rounds, how.prepared_rounds) : how.rounds;
   std::vector<double> ours;
   std::vector<double> baseline;
   std::vector<double> ratios;
   if (which.ours_figure) which.ours_figure();  // of the calibration
   if (which.baseline_figure) which.baseline_figure();
-  for (int i = 0; i < how.rounds; ++i) {
+  for (int i = 0; i < rounds; ++i) {
     // Who goes first alternates, so that a slow moment of the machine does not always hit the same side.
-    double own = 0;
-    double other = 0;
-    if (i % 2 == 0) own = timed(which.ours, ours_times);
-    other = timed(which.baseline, baseline_times);
-    if (i % 2 != 0) own = timed(which.ours, ours_times);
-    ours.push_back(figure(own, ours_times, which.ours_figure));
-    baseline.push_back(figure(other, baseline_times, which.baseline_figure));
+    if (i % 2 == 0) ours.push_back(measure_ours());
+    baseline.push_back(measure(which, which.baseline, baseline_times, which.baseline_figure));
+    if (i % 2 != 0) ours.push_back(measure_ours());
     ratios.push_back(ours.back() / baseline.back());
   }
   return {.name = which.name,

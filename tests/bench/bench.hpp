@@ -27,6 +27,11 @@ struct row {
   /// Where the figure is not the rate: what a side's round came to, read after it.
   std::function<double()> ours_figure = {};
   std::function<double()> baseline_figure = {};
+  /// Restores what a side uses up: done before each of its rounds, outside of their time. Such a side does its thing
+  /// once in a round, and there are fewer rounds (`plan::prepared_rounds`).
+  std::function<void()> prepare = {};
+  /// How many operations one time is, where the figure is the rate.
+  std::size_t done_at_once = 1;
 };
 
 /// A line that is counted once, not timed.
@@ -52,6 +57,7 @@ struct result {
 
 struct plan {
   int rounds = 15;
+  int prepared_rounds = 5;  ///< at most, of rows that are prepared before each
   std::chrono::milliseconds round_time{100};
 };
 
@@ -67,6 +73,7 @@ void add_async_rows(std::vector<row>& rows, const std::string& url);
 void add_client_counts(std::vector<count_row>& rows, const std::string& url);
 void add_tenant_rows(std::vector<row>& rows, const std::string& url);
 void add_cache_rows(std::vector<row>& rows, const std::string& url);
+void add_sweep_rows(std::vector<row>& rows);
 void add_name_rows(std::vector<row>& rows);
 
 }  // namespace bench

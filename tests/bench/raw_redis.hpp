@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace bench {
 
@@ -25,6 +27,15 @@ class raw_redis {
     const std::size_t size = static_cast<std::size_t>(reply->len);
     freeReplyObject(reply);
     return size;
+  }
+
+  /// GET; the value.
+  std::string get_text(const std::string& key) {
+    auto* reply = static_cast<redisReply*>(redisCommand(context_.get(), "GET %b", key.data(), key.size()));
+    if (reply == nullptr) throw std::runtime_error{"hiredis: no reply"};
+    std::string text{reply->str, static_cast<std::size_t>(reply->len)};
+    freeReplyObject(reply);
+    return text;
   }
 
   void setex(const std::string& key, const std::string& value) {
@@ -50,7 +61,38 @@ class raw_redis {
     }
   }
 
+  /// SCAN of 100 keys and DEL of what matches, until the cursor is 0; how many keys were deleted.
+  std::uint64_t scan_and_delete(const std::string& glob) {
+    std::uint64_t deleted = 0;
+    std::string cursor = "0";
+    do {
+      auto* page = static_cast<redisReply*>(
+          redisCommand(context_.get(), "SCAN %s MATCH %s COUNT 100", cursor.c_str(), glob.c_str()));
+      if (page == nullptr) throw std::runtime_error{"hiredis: no reply"};
+      cursor = page->element[0]->str;
+      const redisReply& found = *page->element[1];
+      if (found.elements > 0) deleted += del({found.element, found.elements});
+      freeReplyObject(page);
+    } while (cursor != "0");
+    return deleted;
+  }
+
  private:
+  std::uint64_t del(std::span<redisReply* const> keys) {
+    std::vector<const char*> words{"DEL"};
+    std::vector<std::size_t> sizes{3};
+    for (const redisReply* each : keys) {
+      words.push_back(each->str);
+      sizes.push_back(each->len);
+    }
+    auto* reply = static_cast<redisReply*>(
+        redisCommandArgv(context_.get(), static_cast<int>(words.size()), words.data(), sizes.data()));
+    if (reply == nullptr) throw std::runtime_error{"hiredis: no reply"};
+    const auto deleted = static_cast<std::uint64_t>(reply->integer);
+    freeReplyObject(reply);
+    return deleted;
+  }
+
   struct free_context {
     void operator()(redisContext* context) const { redisFree(context); }
   };

@@ -27,7 +27,13 @@ TENANTRY_EXPORT rendering render_pattern(const schema_info& schema, const tenant
 TENANTRY_EXPORT bool take_apart(const schema_info& schema, std::string_view text, std::string_view& tenant,
                                 std::span<std::string_view> arguments) noexcept;
 
-/// The bytes that were percent-encoded to `encoded`, which `take_apart` has checked.
+/// Text in the form in which it stands in a key.
+TENANTRY_EXPORT std::string encode_segment(std::string_view text);
+
+/// True for what `encode_segment` makes.
+TENANTRY_EXPORT bool is_encoded_segment(std::string_view segment) noexcept;
+
+/// The bytes that were percent-encoded to `encoded`, which `take_apart` or `is_encoded_segment` has checked.
 TENANTRY_EXPORT std::string decode_segment(std::string_view encoded);
 
 }  // namespace tenantry::detail

@@ -65,6 +65,41 @@ TEST_CASE("a catalog gives one pattern per schema, in their order, all of the te
   for (const tn::key_pattern& p : patterns) CHECK(p.tenant() == acme);
 }
 
+TEST_CASE("a catalog knows the patterns of its schemas, however many arguments these were given") {
+  const tn::catalog keys{portfolio, monthly, daily, pdf};
+  CHECK(keys.makes(portfolio.all(acme)));
+  CHECK(keys.makes(monthly.all(acme)));
+  CHECK(keys.makes(monthly.all(acme, "*")));
+  CHECK(keys.makes(monthly.all(acme, "u", 2026)));
+  CHECK(keys.makes(monthly.all(acme, "u", 2026, 3)));
+  CHECK(keys.makes(daily.all(acme)));
+  CHECK(keys.makes(daily.all(acme, "u")));
+  CHECK(keys.makes(pdf.all(acme)));
+  CHECK(keys.makes(pdf.all(acme, "k")));
+  CHECK(keys.makes(pdf.all(acme, "k", "s")));
+}
+
+TEST_CASE("a catalog refuses patterns that none of its schemas makes") {
+  constexpr tn::key_schema<"readings:{tenant}:daily:{unit}"> daily_spread;
+  constexpr tn::key_schema<"readings:{tenant}:monthly"> shorter;
+  constexpr tn::key_schema<"readings:{tenant}:monthly:{unit}:{year}:{month:02}:{day:02}"> longer;
+  constexpr tn::key_schema<"pdf:{tenant}:{kind}:of"> cut;
+  constexpr tn::key_schema<"pdf:{tenant}:{kind}:of:{x}:{y}"> pdf_longer;
+  constexpr tn::key_schema<"kpi:{tenant}"> prefix_only;
+  const tn::catalog keys{portfolio, monthly, daily, pdf};
+  CHECK_FALSE(keys.makes(other.all(acme)));
+  CHECK_FALSE(keys.makes(other.all(acme, "x")));
+  CHECK_FALSE(keys.makes(daily_spread.all(acme)));
+  CHECK_FALSE(keys.makes(daily_spread.all(acme, "u")));
+  CHECK_FALSE(keys.makes(shorter.all(acme)));
+  CHECK_FALSE(keys.makes(longer.all(acme, "u", 2026, 3)));
+  CHECK_FALSE(keys.makes(longer.all(acme, "u", 2026, 3, 4)));
+  CHECK_FALSE(keys.makes(cut.all(acme)));
+  CHECK_FALSE(keys.makes(cut.all(acme, "k")));
+  CHECK_FALSE(keys.makes(pdf_longer.all(acme, "k", "x")));
+  CHECK_FALSE(keys.makes(prefix_only.all(acme)));
+}
+
 TEST_CASE("a catalog can be copied and may hold one schema") {
   const tn::catalog keys{portfolio};
   const tn::catalog copy = keys;

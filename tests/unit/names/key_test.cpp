@@ -152,6 +152,33 @@ TEST_CASE("companions of different keys, or of different names, differ") {
   CHECK(seen.size() == made);
 }
 
+TEST_CASE("a companion names its owner, whatever it is called itself") {
+  support::random_bytes random;
+  for (int i = 0; i < 2000; ++i) {
+    const tn::tenant_id tenant{random.tenant()};
+    const std::string id = random.id();
+    for (const tn::key& k : {unit_state(tenant, id), unit_state_together(tenant, id), portfolio(tenant),
+                             portfolio_together(tenant), flag_together(tenant)}) {
+      for (const std::string& name : {std::string{"lease"}, std::string{}, std::string{"}#{"}, random.id()}) {
+        const std::string companion = k.companion(name);
+        CAPTURE(companion);
+        CHECK(tn::key::owner_of(companion) == k.str());
+      }
+      CHECK(tn::key::owner_of(k.str()) == std::nullopt);
+    }
+  }
+}
+
+TEST_CASE("what no key renders as a companion has no owner") {
+  for (const auto text : {""sv, "#"sv, "#lease"sv, "{#lease"sv, "}#lease"sv, "{}#lease"sv, "kpi:acme:portfolio"sv,
+                          "{kpi:acme:portfolio}"sv, "kpi:acme:portfolio#lease"sv, "{kpi:acme:portfolio#lease"sv,
+                          "kpi:acme:portfolio}#lease"sv, "x{kpi:acme:portfolio}#lease"sv,
+                          "{kpi:{acme}:portfolio}#lease"sv, "{{kpi:acme:portfolio}}#lease"sv}) {
+    CAPTURE(text);
+    CHECK(tn::key::owner_of(text) == std::nullopt);
+  }
+}
+
 TEST_CASE("keys compare, order and hash by their text") {
   const tn::tenant_id acme{"acme"};
   const tn::key a = unit_state(acme, "a");
