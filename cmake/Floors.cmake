@@ -36,14 +36,17 @@ set(floor_engine_files
 set(floor_caching_files
     cache.hpp
     cache_options.hpp
-    detail/cache_fetch.hpp
-    detail/cache_store.hpp
-    detail/fetch_machine.hpp
+    cached.hpp
+    detail/cache_core.hpp
+    detail/fetched.hpp
     detail/load_scope.hpp
-    detail/single_flight.hpp
+    detail/load_ticket.hpp
+    detail/loader.hpp
     detail/ttl.hpp
     detail/wait_graph.hpp
-    load_context.hpp)
+    invalidator.hpp
+    load_context.hpp
+    sweep.hpp)
 set(floor_limiting_files)
 set(floor_messaging_files)
 set(floor_outside_files tenantry.hpp testing/redis_server.hpp)

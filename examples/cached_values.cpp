@@ -37,7 +37,7 @@ int main(int argc, char** argv) try {
   const bool in_redis = hit.stored();                                // is it in Redis, as far as this call saw
   const tenantry::error* why = hit.failure();                        // why Redis could not be asked or did not take it
 
-  std::cout << redis.execute("GET", portfolio_kpi(acme)).str() << '\n';  // {"property_count":12}
+  std::cout << redis.execute("GET", portfolio_kpi(acme)).str() << '\n';  // tn1 ..., and {"property_count":12}
 
   db.properties = 13;  // and committed
   kpis.invalidate(portfolio_kpi(acme));

@@ -2,89 +2,63 @@
 // Cache-aside: values computed once, shared through Redis.
 
 #include <tenantry/cache_options.hpp>
+#include <tenantry/cached.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/codec.hpp>
-#include <tenantry/detail/cache_store.hpp>
-#include <tenantry/detail/fetch_machine.hpp>
-#include <tenantry/detail/load_scope.hpp>
-#include <tenantry/detail/single_flight.hpp>
+#include <tenantry/detail/cache_core.hpp>
+#include <tenantry/detail/loader.hpp>
 #include <tenantry/error.hpp>
 #include <tenantry/key.hpp>
 #include <tenantry/load_context.hpp>
+#include <tenantry/task.hpp>
 
+#include <chrono>
 #include <concepts>
-#include <exception>
-#include <functional>
 #include <memory>
 #include <optional>
-#include <string>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace tenantry {
 
-/// Where a fetched value came from.
-enum class source : unsigned char {
-  computed,  ///< the loader ran, in this call or in one that this call waited for
-  redis,     ///< it was in Redis
+struct invalidate_options {
+  /// For so long after the invalidation nothing is stored under the key, for databases whose replicas lag.
+  std::chrono::milliseconds hold{0};
 };
-
-/// The enumerator's name, for logs: "redis".
-constexpr std::string_view to_string(source from) noexcept { return from == source::redis ? "redis" : "computed"; }
-
-/// A fetched value. Cheap to copy; the value is shared and immutable.
-template <class T>
-class cached {
- public:
-  cached(std::shared_ptr<const T> value, tenantry::source from, bool in_redis, std::shared_ptr<const error> failure)
-      : value_{std::move(value)}, failure_{std::move(failure)}, source_{from}, stored_{in_redis} {}
-
-  [[nodiscard]] const T& operator*() const noexcept { return *value_; }
-  [[nodiscard]] const T* operator->() const noexcept { return value_.get(); }
-
-  [[nodiscard]] tenantry::source source() const noexcept { return source_; }
-  /// True when the value is in Redis, as far as this call saw.
-  [[nodiscard]] bool stored() const noexcept { return stored_; }
-  /// Why Redis could not be asked, or could not take the value; nullptr when nothing failed.
-  [[nodiscard]] const error* failure() const noexcept { return failure_.get(); }
-
- private:
-  std::shared_ptr<const T> value_;
-  std::shared_ptr<const error> failure_;
-  tenantry::source source_;
-  bool stored_;
-};
-
-namespace detail {
-template <class F, class T>
-concept loader_of = std::is_invocable_r_v<T, F&> || std::is_invocable_r_v<T, F&, const key&> ||
-                    std::is_invocable_r_v<T, F&, const key&, load_context&>;
-}
 
 /// Values of one type, read from Redis and computed by a loader when they are not there.
 ///
-///     cache<kpi> kpis{redis, {.ttl = 5min, .jitter = 0.1},
-///                     [&db](const key& k, load_context&) { return compute_kpi(db, k.tenant()); }};
+///     cache<kpi> kpis{redis, {.ttl = 5min, .stale_for = 1h},
+///                     [&db](const key& k, load_context& load) { return compute_kpi(db, k.tenant()); }};
 ///     cached<kpi> hit = kpis.fetch(portfolio_kpi(acme));
 ///
-/// Not promised: that a loader runs once in all processes or cache objects together (each may run one), an end of the
-/// wait for a loader that never returns, and that a loader which
-/// began before `invalidate` in another process stores nothing after it. Not promised while Redis is away: anything but
-/// the loader's answer.
+/// Not promised: that a loader runs once only. It runs twice where a lease is lost (its holder was paused for longer
+/// than `lease_ttl`), where `lease_wait` ends, inside of other loaders, and after an invalidation. While Redis is away
+/// each process loads for itself, one caller at a time, and nothing below holds. An asynchronous replica may lose an
+/// invalidation when it becomes the master.
 ///
-/// Promised:
-/// - one loader per key runs at a time in this cache object, unless the key was invalidated meanwhile or waiting would
-///   go in a circle; callers who come meanwhile share its result, or the very exception it threw;
-/// - a fetch that begins after `invalidate` or `put` returned does not join a load that began before, in this object;
-/// - what is in Redis and cannot be decoded, or has another type, is a miss, and counted;
+/// Promised, across all processes and threads while Redis answers:
+/// - a fetch that begins after an invalidation of its key, its tags or its tenant returned never gives a value whose
+///   load began before; a load that was under way meanwhile stores nothing that is served;
+/// - one caller loads a key at a time; the others wait for it, and get its value;
+/// - after a failed load nobody calls the loader for `failure_throttle`; until then, and while others load for longer
+///   than `lease_wait`, a stale copy is given where there is one;
+/// - what is in Redis and cannot be used is a miss, and counted: another version, a defect, another key's value, bytes
+///   that the codec refuses, another type;
 /// - when Redis fails, `fetch` answers from the loader, with `stored() == false` and `failure()`.
 ///
-/// Keys:     the key itself, a string: with envelope::bare just the codec's bytes (plain JSON); PX = ttl with jitter.
-/// Errors:   whatever the loader throws, unchanged. recursive_load when a loader fetches the key that it is loading.
-/// Cost:     hit: one round trip (GET). Miss: three (GET, GET again once no other call loads, SET).
+/// Keys:     the key itself, a string: one line (docs/cache.md) and the codec's bytes, PX = ttl with jitter, and
+///           stale_for; `{k}#lease`, `{k}#failed`, `{k}#hold` beside it; `stamp:{acme}` and `stamp:{acme}:tag:...`.
+/// Errors:   whatever the loader throws, unchanged. load_failed; recursive_load when a loader fetches the key that it
+///           is loading.
+/// Cost:     a hit one round trip, two when a tag of the tenant was invalidated since. A miss two, and one to store;
+///           one more with tags.
 /// Threads:  safe on one object from many threads. The loader is called on the thread of the fetch.
-/// Lifetime: the client must outlive the cache. A loader given to the constructor must be callable from many threads.
+/// Lifetime: the client must outlive the cache, and the cache its calls. A loader given to the constructor must be
+///           callable from many threads.
 template <class T, class Codec = default_codec<T>>
 class cache {
   static_assert(
@@ -94,25 +68,44 @@ class cache {
 
  public:
   /// A cache whose loader is given to each fetch. Errors: invalid_option, naming the field.
-  explicit cache(const client& redis, cache_options options = {}) : store_{redis, options} {}
+  explicit cache(const client& redis, cache_options options = {})
+      : core_{redis, options, detail::codec_for<T, Codec>()} {}
 
-  /// A cache with a loader of its own.
+  /// A cache with a loader of its own, called with (), (const key&) or (const key&, load_context&). It returns T, or
+  /// std::optional<T> where there may be no value, or a task of either.
   template <class Loader>
-  cache(const client& redis, cache_options options, Loader loader) : store_{redis, options} {
-    static_assert(
-        detail::loader_of<Loader, T>,
-        "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
-    loader_ = [own = std::make_shared<Loader>(std::move(loader))](const key& k, load_context& context) -> T {
-      return call(*own, k, context);
-    };
+  cache(const client& redis, cache_options options, Loader loader) : cache{redis, options} {
+    static_assert(detail::loader_of<Loader, T>,
+                  "tenantry: a loader is called with (), (const key&) or (const key&, "
+                  "load_context&) and returns the value, an optional or a task of it");
+    loader_ = std::make_shared<const detail::own_loader<T>>(std::move(loader));
+  }
+  /// And one that loads many keys at once for `fetch_many`, called with (std::span<const key>) or
+  /// (std::span<const key>, load_context&), which returns a vector of T or of std::optional<T> in the order of the
+  /// keys.
+  template <class Loader, class BatchLoader>
+  cache(const client& redis, cache_options options, Loader loader, BatchLoader load_all)
+      : cache{redis, options, std::move(loader)} {
+    static_assert(detail::batch_loader_of<BatchLoader, T>,
+                  "tenantry: a batch loader is called with (span of keys) or "
+                  "(span of keys, load_context&) and returns a vector");
+    load_all_ = detail::any_batch<T>(std::move(load_all));
   }
 
   /// The value of this key, from Redis or else from the cache's own loader.
   ///
   /// Errors: invalid_option when the cache has no loader.
-  [[nodiscard]] cached<T> fetch(const key& k) {
-    if (!loader_) throw invalid_option{"cache::fetch without a loader needs one in the constructor"};
-    return fetch_with(k, loader_);
+  [[nodiscard]] cached<T> fetch(const key& k) { return cached<T>{core_.fetch(k, own().blocking)}; }
+  /// The same for coroutines. A loader that returns a task is awaited.
+  [[nodiscard]] task<cached<T>> async_fetch(key k) { return async_fetch_with(core_, std::move(k), own_async()); }
+  /// All of these, in their order: one round trip when all are there, and otherwise as few as for one key. What is
+  /// missing is loaded and stored first, then the loads of others are waited for.
+  /// Errors: what the first load failed with; the others are stored all the same.
+  [[nodiscard]] std::vector<cached<T>> fetch_many(std::span<const key> keys) {
+    std::vector<cached<T>> values;
+    for (detail::fetched& each : core_.fetch_many(keys, own().blocking, load_all_))
+      values.emplace_back(std::move(each));
+    return values;
   }
 
   /// The value of this key, from Redis or else from this loader, which runs inside this call only.
@@ -121,7 +114,9 @@ class cache {
     static_assert(
         detail::loader_of<std::remove_reference_t<Loader>, T>,
         "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
-    return fetch_with(k, [&](const key& which, load_context& context) -> T { return call(loader, which, context); });
+    return cached<T>{core_.fetch(k, [&](const key& which, load_context& context) {
+      return detail::value_of<T>(detail::call_loader(loader, which, context));
+    })};
   }
 
   /// Wrong use: a key is rendered by a schema.
@@ -130,91 +125,57 @@ class cache {
     static_assert(detail::never<Text>, "tenantry: fetch takes a key, rendered by a key_schema, not a string");
   }
 
-  /// The value in Redis, or nothing when there is none that can be used. Never calls a loader.
-  /// Errors: as `caller::execute`. Cost: one round trip.
+  /// The fresh value in Redis, possibly `absent()`; nothing when there is none that can be used. Never calls a loader.
+  /// Errors: as `caller::execute`. Cost: one round trip, or two as a hit.
   [[nodiscard]] std::optional<cached<T>> get(const key& k) {
-    auto value = decoded(store_.read(k));
-    store_.count(value ? detail::cache_event::hit : detail::cache_event::miss);
-    if (!value) return std::nullopt;
-    return cached<T>{std::move(value), source::redis, true, nullptr};
+    detail::looked_up found = core_.get(k);
+    if (!found.found) return std::nullopt;
+    return cached<T>{std::move(found.what)};
   }
 
-  /// Stores a value for the cache's ttl. Errors: as `caller::execute`; error (encode) when the codec refuses the value.
-  /// Cost: one round trip.
-  void put(const key& k, const T& value) {
-    std::shared_ptr<const error> refusal;
-    const std::optional<std::string> bytes = encoded(k, value, refusal);
-    if (!bytes) throw error{*refusal};
-    defeat_loads(k);
-    store_.write(k, *bytes, store_.options().ttl);
-    flights_.detach(k.str());
+  /// Stores a value that the caller knows to be current: loads that are under way store nothing.
+  /// Errors: as `caller::execute`; error (encode) when the codec refuses the value. Cost: two round trips.
+  void put(const key& k, const T& value) { core_.put(k, std::make_shared<const T>(value)); }
+  /// Stores that there is none. Errors: also invalid_option without `negative_ttl`.
+  void put(const key& k, std::nullopt_t) { core_.put(k, nullptr); }
+  /// For a value that is read from the database after this: `put` with the ticket stores it only if nothing was
+  /// invalidated, put or begun meanwhile, within `lease_ttl`. Cost: two round trips.
+  [[nodiscard]] load_ticket begin(const key& k) { return core_.begin(k); }
+  /// True when it was stored. Cost: one round trip.
+  bool put(const key& k, const T& value, const load_ticket& ticket) {
+    return core_.put(k, std::make_shared<const T>(value), ticket);
   }
 
-  /// Removes the value of this key. When it returned, Redis has done so.
-  /// Errors: as `caller::execute`; then nothing is known to be removed. Cost: one round trip (UNLINK).
-  void invalidate(const key& k) {
-    defeat_loads(k);
-    store_.remove(k);
-    flights_.detach(k.str());
-  }
+  /// Removes the value of this key and the right of running loads to store theirs. After the change is committed, never
+  /// before: a load in between would read the old data.
+  /// Errors: as `caller::execute`; then nothing is known to be removed. Cost: one round trip.
+  void invalidate(const key& k, invalidate_options how = {}) { core_.invalidate(k, how.hold); }
+  /// The next fetch loads anew; until that succeeds the value is kept as a stale copy. Running loads store nothing.
+  /// Errors and cost: as `invalidate`.
+  void expire(const key& k) { core_.expire(k); }
 
   /// What happened so far. Threads: safe; the counters are read one after another.
-  [[nodiscard]] cache_stats stats() const noexcept { return store_.stats(); }
+  [[nodiscard]] cache_stats stats() const noexcept { return core_.stats(); }
 
  private:
-  using flights = detail::single_flight<cached<T>>;
-
-  template <class F>
-  static T call(F& loader, const key& k, load_context& context) {
-    if constexpr (std::is_invocable_r_v<T, F&, const key&, load_context&>) {
-      return std::invoke(loader, k, context);
-    } else if constexpr (std::is_invocable_r_v<T, F&, const key&>) {
-      return std::invoke(loader, k);
-    } else {
-      return std::invoke(loader);
-    }
+  static task<cached<T>> async_fetch_with(detail::cache_core& core, key k,
+                                          std::shared_ptr<const detail::any_async_loader> loader) {
+    auto fetching = core.async_fetch(std::move(k), std::move(loader));
+    detail::fetched what = co_await std::move(fetching);
+    co_return cached<T>{std::move(what)};
+  }
+  const detail::own_loader<T>& own() const {
+    if (!loader_) throw invalid_option{"cache::fetch without a loader needs one in the constructor"};
+    return *loader_;
+  }
+  std::shared_ptr<const detail::any_async_loader> own_async() const {
+    own();
+    return {loader_, &loader_->async};
   }
 
-  /// The value that was read, or nullptr where it is a miss.
-  std::shared_ptr<const T> decoded(const std::optional<std::string>& bytes) {
-    if (!bytes) return nullptr;
-    try {
-      return std::make_shared<const T>(codec_.decode(*bytes));
-    } catch (...) {  // whatever a codec throws, the value cannot be used
-      store_.count(detail::cache_event::undecodable);
-      return nullptr;
-    }
-  }
-
-  /// The bytes of a value, or nothing and why not.
-  std::optional<std::string> encoded(const key& k, const T& value, std::shared_ptr<const error>& refusal) {
-    std::string why = "the codec refused the value";
-    try {
-      return codec_.encode(value);
-    } catch (const std::exception& fault) {
-      why = fault.what();
-    } catch (...) {  // whatever a codec throws, the value has no bytes
-      why += " with an exception of its own kind";
-    }
-    store_.count(detail::cache_event::encode_failure);
-    refusal = std::make_shared<const error>(errc::encode, execution::not_sent, k.str() + ": " + why);
-    return std::nullopt;
-  }
-
-  /// The load of this key that is under way stores nothing, or has stored already when this returns.
-  void defeat_loads(const key& k) {
-    if (const auto storing = flights_.detach(k.str())) storing->wait_until_landed();
-  }
-
-  template <class Loader>
-  cached<T> fetch_with(const key& k, Loader&& loader);
-
-  detail::cache_store store_;
-  [[no_unique_address]] Codec codec_{};
-  std::function<T(const key&, load_context&)> loader_;
-  flights flights_;
+  detail::cache_core core_;
+  std::shared_ptr<const detail::own_loader<T>> loader_;
+  detail::any_batch_loader load_all_;
 };
 
 }  // namespace tenantry
-
-#include <tenantry/detail/cache_fetch.hpp>

@@ -9,35 +9,59 @@ namespace tenantry {
 
 /// What stands around a value's bytes in Redis.
 enum class envelope : unsigned char {
-  bare,  ///< nothing: another service's `SETEX key 300 json` is a hit here, and it can read what this cache stores
+  header,  ///< one readable line first: stamps, times, tags. Nothing that was invalidated is served
+  bare,    ///< nothing: another service's `SETEX key 300 json` is a hit here, and it can read what this cache stores.
+           ///< No tags, no stale copies, no absent values, and `invalidator` does not reach them
 };
 
 struct cache_options {
-  /// How long a value is kept: from 1 ms to 100 years.
+  /// How long a value is fresh: from 1 ms to 100 years.
   std::chrono::milliseconds ttl = std::chrono::minutes{5};
   /// The fraction of `ttl` by which it is shortened at random, so that values stored together do not expire together:
-  /// from 0 (never) to below 1. A value is never kept longer than `ttl`.
+  /// from 0 (never) to below 1. A value is never fresh for longer than `ttl`.
   double jitter = 0.1;
-  tenantry::envelope envelope = tenantry::envelope::bare;
-  /// The deadline of each read and write of this cache; the client's when empty. `fetch` may make three of them, none
-  /// after one that failed.
+  /// How long beyond its ttl a value is kept, to be served when it cannot be loaded anew. 0: not at all.
+  std::chrono::milliseconds stale_for{0};
+  /// The fraction of its ttl after which a value that is asked for is loaded anew by one of all processes, in its own
+  /// call, while all others go on with it: from 0 (never) to below 1.
+  double refresh_ahead = 0;
+  /// How long it is remembered that a loader had nothing to give. Nothing: not at all.
+  std::optional<std::chrono::milliseconds> negative_ttl = std::nullopt;
+
+  /// The right to load a key, which one caller of all processes has at a time. It is renewed during the load; when its
+  /// holder dies it is free after so long.
+  std::chrono::milliseconds lease_ttl = std::chrono::seconds{5};
+  /// How long to wait for the load of another caller; then a stale copy, or a load of one's own that is not stored.
+  std::chrono::milliseconds lease_wait = std::chrono::seconds{5};
+  /// How long a lease is renewed.
+  std::chrono::milliseconds load_timeout = std::chrono::seconds{60};
+  /// After a failed load no process tries again for so long; callers get a stale copy, or load_failed.
+  std::chrono::milliseconds failure_throttle = std::chrono::seconds{1};
+
+  tenantry::envelope envelope = tenantry::envelope::header;
+  /// Of the application's format of these values: others are misses, so that two versions of a program can share keys.
+  std::uint32_t version = 0;
+  /// The deadline of each round trip of this cache; the client's when empty.
   std::optional<std::chrono::milliseconds> redis_timeout = std::nullopt;
 };
 
 /// Counts since a cache was made.
 struct cache_stats {
-  std::uint64_t hits = 0;             ///< answered from Redis
-  std::uint64_t misses = 0;           ///< reads that found nothing to use, with the next two
-  std::uint64_t undecodable = 0;      ///< misses because the codec refused the bytes
-  std::uint64_t wrong_type = 0;       ///< misses because the key holds something that is not a string
-  std::uint64_t read_failures = 0;    ///< reads that Redis did not answer
-  std::uint64_t loads = 0;            ///< calls of a loader
-  std::uint64_t load_failures = 0;    ///< those that threw
-  std::uint64_t waits = 0;            ///< fetches that shared another's load
+  std::uint64_t hits = 0;             ///< fetches and gets answered from Redis with a fresh value
+  std::uint64_t absent = 0;           ///< of them, those that knew that there is none
+  std::uint64_t misses = 0;           ///< those that found nothing to use
+  std::uint64_t stale = 0;            ///< answered with a stale copy
+  std::uint64_t undecodable = 0;      ///< values that were defect, of another version, or refused by the codec
+  std::uint64_t wrong_type = 0;       ///< keys that hold something that is not a string
+  std::uint64_t read_failures = 0;    ///< round trips before a load that Redis did not answer
+  std::uint64_t loads = 0;            ///< values that a loader was asked for
+  std::uint64_t load_failures = 0;    ///< those for which it threw
+  std::uint64_t throttled = 0;        ///< fetches without a value, because a load had failed just before
+  std::uint64_t waits = 0;            ///< fetches that waited for another's load
   std::uint64_t stores = 0;           ///< values written to Redis
   std::uint64_t store_failures = 0;   ///< values that Redis did not take
   std::uint64_t encode_failures = 0;  ///< values that the codec could not write
-  std::uint64_t fenced = 0;           ///< loaded values not stored, because invalidate or put came meanwhile
+  std::uint64_t fenced = 0;           ///< loaded values not stored, because they were invalidated meanwhile
 };
 
 }  // namespace tenantry

@@ -3,6 +3,7 @@
 
 #include <tenantry/export.hpp>
 
+#include <chrono>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -35,6 +36,7 @@ enum class errc {
   overloaded,        ///< a bound of the client is reached (call_bounds); transient
   forked,            ///< the client was made before a fork, and this is the child
   recursive_load,    ///< a loader fetched the key that it is loading
+  load_failed,       ///< the loader of this key failed a moment ago, and is not called again yet
 };
 
 /// What became of the command that failed.
@@ -123,6 +125,21 @@ class TENANTRY_EXPORT server_error : public error {
 
  private:
   std::shared_ptr<const std::string> text_;
+};
+
+/// A value is not there and must not be loaded yet, because its loader failed a moment ago, in this or another process.
+class TENANTRY_EXPORT load_failed : public error {
+ public:
+  load_failed(const std::string& message, std::chrono::milliseconds left);
+  load_failed(const load_failed&) noexcept = default;
+  load_failed& operator=(const load_failed&) noexcept = default;
+  ~load_failed() override;
+
+  /// When the next fetch calls the loader again.
+  [[nodiscard]] std::chrono::milliseconds retry_after() const noexcept { return left_; }
+
+ private:
+  std::chrono::milliseconds left_;
 };
 
 }  // namespace tenantry

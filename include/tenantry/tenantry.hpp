@@ -4,6 +4,8 @@
 #include <tenantry/bounds.hpp>
 #include <tenantry/breaker_options.hpp>
 #include <tenantry/cache.hpp>
+#include <tenantry/cache_options.hpp>
+#include <tenantry/cached.hpp>
 #include <tenantry/catalog.hpp>
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
@@ -13,6 +15,7 @@
 #include <tenantry/error.hpp>
 #include <tenantry/exclusive_connection.hpp>
 #include <tenantry/executor.hpp>
+#include <tenantry/invalidator.hpp>
 #include <tenantry/json_codec.hpp>
 #include <tenantry/key.hpp>
 #include <tenantry/key_schema.hpp>
@@ -20,6 +23,7 @@
 #include <tenantry/observer.hpp>
 #include <tenantry/reply.hpp>
 #include <tenantry/script.hpp>
+#include <tenantry/sweep.hpp>
 #include <tenantry/tag.hpp>
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>

@@ -90,7 +90,7 @@ TEST_CASE("a payload that is not a value is a counted miss, and the loaded value
     CHECK(stats.hits == 0);
     CHECK(stats.read_failures == 0);
     CHECK(stats.loads == 1);
-    CHECK(redis.raw(k) == R"({"property_count":12,"unit":"kWh"})");
+    CHECK(redis.payload(k) == R"({"property_count":12,"unit":"kWh"})");
     CHECK(redis.pttl(k) > 0);
     CHECK(cache.fetch(k).source() == tn::source::redis);
   }
@@ -197,7 +197,7 @@ TEST_CASE("a codec that refuses bytes by throwing anything is a counted miss") {
   CHECK_FALSE(cache.get(k).has_value());
   CHECK(*cache.fetch(k) == 7);
   CHECK(cache.stats().undecodable > 1);
-  CHECK(redis.raw(k) == "7");
+  CHECK(redis.payload(k) == "7");
 }
 
 TEST_CASE("a codec that refuses a value by throwing anything costs the store, not the loaded value") {

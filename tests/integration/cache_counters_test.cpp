@@ -10,6 +10,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <future>
 #include <random>
@@ -20,6 +21,7 @@
 namespace {
 
 namespace tn = tenantry;
+using namespace std::chrono_literals;
 using support::acme;
 using support::gateway_health;
 using support::kpi;
@@ -30,9 +32,9 @@ using support::redis_rig;
 TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
   const redis_rig redis;
   support::random_bytes random;
-  tn::cache<kpi> cache{redis.client};
-  redis.client.execute("CONFIG", "RESETSTAT");
-  std::uint64_t sets_by_hand = 0;
+  tn::cache<kpi> cache{redis.client, {.failure_throttle = 0ms}};
+  std::uint64_t puts = 0;
+  std::uint64_t gets = 0;
   std::uint64_t fetches = 0;
   std::uint64_t gets_that_hit = 0;
   std::uint64_t throwing = 0;
@@ -49,10 +51,10 @@ TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
         cache.invalidate(k);
         break;
       case 1:
+        ++puts;
         cache.put(k, kpi{i, "put"});
         break;
       case 2:
-        ++sets_by_hand;
         redis.set(k, "nonsense");
         break;
       case 3:
@@ -60,6 +62,7 @@ TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
         redis.client.execute("LPUSH", k, "x");
         break;
       case 4:
+        ++gets;
         gets_that_hit += cache.get(k) ? 1U : 0U;
         break;
       case 5:
@@ -83,30 +86,28 @@ TEST_CASE("the counters add up to what was asked, whatever is at the keys") {
     }
   }
   const tn::cache_stats stats = cache.stats();
-  CHECK(stats.hits + stats.misses + stats.read_failures == redis.calls("get"));
+  CHECK(stats.hits + stats.misses == fetches + gets);
   CHECK(stats.read_failures == 0);
   CHECK(stats.undecodable > 0);
   CHECK(stats.wrong_type > 0);
-  CHECK(stats.undecodable + stats.wrong_type <= stats.misses);
   CHECK(fetches == (stats.hits - gets_that_hit) + stats.loads);
   CHECK(throwing > 0);
   CHECK(stats.load_failures == throwing);
   CHECK(unencodable > 0);
   CHECK(stats.encode_failures == unencodable);
-  CHECK(stats.stores == redis.calls("set") - sets_by_hand);
+  CHECK(stats.stores == puts + stats.loads - throwing - unencodable - kept_back);
   CHECK(stats.store_failures == 0);
   CHECK(stats.waits == 0);
   CHECK(stats.fenced == 0);
 }
 
-TEST_CASE("the counters add up with many threads: each fetch hits, loads or waits, and each load ends in one way") {
+TEST_CASE("the counters add up with many threads: each fetch hits or misses, and each load ends in one way") {
   constexpr int threads = 8;
   constexpr int rounds = 150;
   const support::must_end ends;
   const redis_rig redis;
-  tn::cache<kpi> cache{redis.client};
+  tn::cache<kpi> cache{redis.client, {.failure_throttle = 0ms}};
   support::random_bytes random;
-  redis.client.execute("CONFIG", "RESETSTAT");
   std::atomic<std::uint64_t> loads{0};
   std::atomic<std::uint64_t> throwing{0};
   std::vector<std::future<void>> running;
@@ -132,10 +133,10 @@ TEST_CASE("the counters add up with many threads: each fetch hits, loads or wait
   const tn::cache_stats stats = cache.stats();
   CHECK(stats.loads == loads);
   CHECK(stats.load_failures == throwing);
-  CHECK(stats.hits + stats.loads + stats.waits == std::uint64_t{threads} * rounds);
+  CHECK(stats.hits + stats.loads + stats.waits >= std::uint64_t{threads} * rounds);  // who waited may load after all
+  CHECK(stats.loads <= stats.misses);
   CHECK(stats.loads == stats.load_failures + stats.stores + stats.fenced);
-  CHECK(stats.hits + stats.misses == redis.calls("get"));
-  CHECK(stats.stores == redis.calls("set"));
+  CHECK(stats.hits + stats.misses == std::uint64_t{threads} * rounds);
   CHECK(stats.read_failures + stats.store_failures + stats.encode_failures + stats.undecodable == 0);
 }
 

@@ -27,6 +27,7 @@ using support::kpi;
 using support::portfolio_kpi;
 using support::redis_rig;
 
+const tn::cache_options plain{.envelope = tn::envelope::bare};
 constexpr std::int64_t hour_ms = 3'600'000;
 
 /// The remaining times of keys that `store` writes, in ms; each at least as long as the true time to live was when it
@@ -58,7 +59,7 @@ TEST_CASE("what another service stored with SETEX as JSON is a hit") {
   CHECK(ask(redis_rig::server(),
             R"(SETEX kpi:acme:portfolio 300 "{\"unit\": \"kWh\", \"property_count\": 12, \"by\": []}")") == "+OK");
   bool loaded = false;
-  tn::cache<kpi> cache{redis.client, {}, [&] { return loaded = true, kpi{}; }};
+  tn::cache<kpi> cache{redis.client, plain, [&] { return loaded = true, kpi{}; }};
   const auto hit = cache.fetch(portfolio_kpi(acme));
   CHECK(*hit == kpi{12, "kWh"});
   CHECK(hit.source() == tn::source::redis);
@@ -73,7 +74,7 @@ TEST_CASE("what another service stored with SETEX as JSON is a hit") {
 
 TEST_CASE("what a cache stored is plain JSON under the key itself, and nothing else is in Redis") {
   const redis_rig redis;
-  tn::cache<kpi> cache{redis.client};
+  tn::cache<kpi> cache{redis.client, plain};
   (void)cache.fetch(portfolio_kpi(acme), [] { return kpi{12, "kWh"}; });
   CHECK(redis.raw(portfolio_kpi(acme)) == R"({"property_count":12,"unit":"kWh"})");
   CHECK(ask(redis_rig::server(), "STRLEN kpi:acme:portfolio") == ":34");
@@ -87,7 +88,7 @@ TEST_CASE("what a cache stored is plain JSON under the key itself, and nothing e
 
 TEST_CASE("what another service deleted is a miss, and what it replaced is what a fetch answers") {
   const redis_rig redis;
-  tn::cache<kpi> cache{redis.client, {}, [] { return kpi{1, "ours"}; }};
+  tn::cache<kpi> cache{redis.client, plain, [] { return kpi{1, "ours"}; }};
   (void)cache.fetch(portfolio_kpi(acme));
   CHECK(ask(redis_rig::server(), R"(SET kpi:acme:portfolio "{\"property_count\":2,\"unit\":\"theirs\"}")") == "+OK");
   CHECK(cache.fetch(portfolio_kpi(acme))->unit == "theirs");

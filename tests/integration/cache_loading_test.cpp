@@ -26,6 +26,7 @@
 namespace {
 
 namespace tn = tenantry;
+using namespace std::chrono_literals;
 using namespace std::string_literals;
 using support::acme;
 using support::eventually;
@@ -94,7 +95,7 @@ TEST_CASE("all who wait for a loader that throws get its very exception at once,
   const tn::key k = portfolio_kpi(acme);
   for (const std::exception_ptr& fault : {std::make_exception_ptr(std::domain_error{"no such tenant"}),
                                           std::make_exception_ptr(support::odd_fault{42})}) {
-    tn::cache<kpi> cache{redis.client};
+    tn::cache<kpi> cache{redis.client, {.failure_throttle = 0ms}};
     std::atomic<int> loads{0};
     std::atomic<bool> all_wait{false};
     const auto loader = [&]() -> kpi {
@@ -169,7 +170,7 @@ TEST_CASE("a slow loader does not hold up hits, gets, puts and invalidations of 
 TEST_CASE("a fetch whose first read was overtaken by another's whole load reads again instead of loading") {
   const support::must_end ends;
   const redis_rig redis;
-  tn::cache<std::string, watched_codec> cache{redis.client};
+  tn::cache<std::string, watched_codec> cache{redis.client, {.envelope = tn::envelope::bare}};
   const tn::key k = portfolio_kpi(acme);
   redis.set(k, "corrupt");
   gate has_read;
@@ -197,7 +198,8 @@ TEST_CASE("a loader that fetches its own key gets recursive_load, which names th
   const redis_rig redis;
   const tn::key k = portfolio_kpi(acme);
   tn::cache<kpi>* self = nullptr;
-  tn::cache<kpi> cache{redis.client, {}, [&](const tn::key& which) { return *self->fetch(which); }};
+  tn::cache<kpi> cache{
+      redis.client, {.failure_throttle = 0ms}, [&](const tn::key& which) { return *self->fetch(which); }};
   self = &cache;
   const auto check = [&](const std::exception_ptr& fault) {
     REQUIRE(fault);
@@ -210,7 +212,7 @@ TEST_CASE("a loader that fetches its own key gets recursive_load, which names th
   };
   check(support::thrown_by([&] { return cache.fetch(k); }));
   check(support::thrown_by([&] { return cache.fetch(k, [&] { return *cache.fetch(k, [] { return kpi{1}; }); }); }));
-  tn::cache<kpi> between{redis.client};
+  tn::cache<kpi> between{redis.client, {.failure_throttle = 0ms}};
   check(support::thrown_by([&] {  // also through another cache and another key
     return cache.fetch(k, [&] { return *between.fetch(gateway_health(acme, 1), [&] { return *cache.fetch(k); }); });
   }));

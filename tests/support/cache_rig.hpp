@@ -32,6 +32,12 @@ class redis_rig {
     if (found.is_nil()) return std::nullopt;
     return found.str();
   }
+  /// The bytes of a value at a key, without the line before it.
+  [[nodiscard]] std::optional<std::string> payload(const tenantry::key& k) const {
+    const auto whole = raw(k);
+    if (!whole || !whole->starts_with("tn1 ")) return std::nullopt;
+    return whole->substr(whole->find('\n') + 1);
+  }
   void set(const tenantry::key& k, std::string_view bytes) const { client.execute("SET", k, bytes); }
   [[nodiscard]] std::int64_t pttl(const tenantry::key& k) const { return client.execute("PTTL", k).integer(); }
   [[nodiscard]] bool holds(const tenantry::key& k) const { return client.execute("EXISTS", k).integer() == 1; }

@@ -74,11 +74,11 @@ TEST_CASE("a redis_timeout below 1 ms is refused by name") {
   accepted({.redis_timeout = tn::no_timeout});
 }
 
-TEST_CASE("the defaults are five minutes, a tenth of jitter, plain bytes and the client's timeout") {
+TEST_CASE("the defaults are five minutes, a tenth of jitter, a readable header and the client's timeout") {
   const tn::cache_options options;
   CHECK(options.ttl == 5min);
   CHECK(options.jitter == 0.1);
-  CHECK(options.envelope == tn::envelope::bare);
+  CHECK(options.envelope == tn::envelope::header);
   CHECK_FALSE(options.redis_timeout.has_value());
   accepted(options);
 }

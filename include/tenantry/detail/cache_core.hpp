@@ -1,0 +1,71 @@
+#pragma once
+// The part of a cache that does not depend on the type of its values.
+
+#include <tenantry/cache_options.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/detail/fetched.hpp>
+#include <tenantry/detail/load_ticket.hpp>
+#include <tenantry/export.hpp>
+#include <tenantry/key.hpp>
+#include <tenantry/load_context.hpp>
+#include <tenantry/task.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tenantry::detail {
+
+/// A value without its type; nothing where it is absent.
+using any_value = std::shared_ptr<const void>;
+
+/// How values become bytes and back. `decode` returns nothing where it cannot; `encode` throws.
+struct value_codec {
+  std::function<any_value(std::string_view)> decode;
+  std::function<std::string(const void*)> encode;
+};
+
+using any_loader = std::function<any_value(const key&, load_context&)>;
+using any_async_loader = std::function<task<any_value>(const key&, load_context&)>;
+using any_batch_loader = std::function<std::vector<any_value>(std::span<const key>, load_context&)>;
+
+/// What is in Redis.
+struct looked_up {
+  bool found = false;
+  fetched what;  // when found
+};
+
+class cache_state;
+
+class TENANTRY_EXPORT cache_core {
+ public:
+  /// Errors: invalid_option, naming the field.
+  cache_core(const client& redis, const cache_options& options, value_codec codec);
+  ~cache_core();
+  cache_core(const cache_core&) = delete;
+  cache_core& operator=(const cache_core&) = delete;
+
+  fetched fetch(const key& k, const any_loader& load);
+  task<fetched> async_fetch(key k, std::shared_ptr<const any_async_loader> load);
+  /// In the order of the keys. With `load_all`, what is missing is loaded by one call of it.
+  std::vector<fetched> fetch_many(std::span<const key> keys, const any_loader& load, const any_batch_loader& load_all);
+
+  looked_up get(const key& k);
+  void put(const key& k, const any_value& value);
+  void invalidate(const key& k, std::chrono::milliseconds hold);
+  void expire(const key& k);
+
+  load_ticket begin(const key& k);
+  bool put(const key& k, const any_value& value, const load_ticket& ticket);
+
+  [[nodiscard]] cache_stats stats() const noexcept;
+
+ private:
+  std::unique_ptr<cache_state> state_;
+};
+
+}  // namespace tenantry::detail

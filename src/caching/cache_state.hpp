@@ -1,0 +1,115 @@
+#pragma once
+// What all fetches of a cache share: its options, its codec, its counters, and the ways to Redis.
+
+#include "caching/fetch_machine.hpp"
+#include "caching/flights.hpp"
+#include "caching/lease_keeper.hpp"
+#include "caching/request.hpp"
+#include "caching/wakeups.hpp"
+#include "engine/seam.hpp"
+
+#include <tenantry/cache_options.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/detail/cache_core.hpp>
+#include <tenantry/detail/load_ticket.hpp>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tenantry::detail {
+
+enum class cache_event : unsigned char {
+  hit,
+  absent,
+  miss,
+  stale,
+  undecodable,
+  wrong_type,
+  read_failure,
+  load,
+  load_failure,
+  throttled,
+  wait,
+  store,
+  store_failure,
+  encode_failure,
+  fenced,
+  count
+};
+
+/// Threads: all members from any thread.
+class cache_state {
+ public:
+  /// Errors: invalid_option, naming the field.
+  cache_state(const client& redis, const cache_options& options, value_codec codec);
+
+  /// The calls of one tenant, which has to outlive them.
+  [[nodiscard]] caller through(const tenant_id& tenant) const;
+  /// Calls of several tenants.
+  [[nodiscard]] caller through_any() const;
+  /// For fetches, which have a loader to fall back on. Errors: unreachable while the circuit breaker is open.
+  void check_breaker();
+  /// Sends the requests in one write, again as a whole where the server does not know a script. What fetches wanted to
+  /// be noted goes along. Errors: as caller::execute_all.
+  std::vector<reply> send(const caller& by, std::span<const request> requests);
+  task<std::vector<reply>> async_send(const caller& by, std::span<const request> requests);
+  /// To be sent along with something else, or lost.
+  void note(request what);
+
+  void put(const key& k, const any_value& value);
+  bool put(const key& k, const any_value& value, const load_ticket& ticket);
+  void invalidate(const key& k, std::chrono::milliseconds hold);
+  void expire(const key& k);
+  load_ticket begin(const key& k);
+
+  /// The value of these bytes, or nothing where the codec refuses them (counted).
+  any_value decode(std::string_view bytes);
+  /// Errors: error (encode), naming the key (counted).
+  std::string encode(const key& k, const any_value& value);
+  /// What is to be stored of a value, or of its absence, with jitter.
+  [[nodiscard]] load_outcome outcome_of(const any_value& value, std::optional<std::chrono::milliseconds> ttl) const;
+
+  void count(cache_event what) noexcept {
+    counters_[static_cast<std::size_t>(what)].fetch_add(1, std::memory_order_relaxed);
+  }
+  [[nodiscard]] cache_stats stats() const noexcept;
+  [[nodiscard]] const cache_options& options() const noexcept { return options_; }
+  [[nodiscard]] const fetch_rules& rules() const noexcept { return rules_; }
+  [[nodiscard]] const client& redis() const noexcept { return redis_; }
+  [[nodiscard]] flights& under_way() noexcept { return flights_; }
+  [[nodiscard]] const std::shared_ptr<wakeups>& waking() const noexcept { return wakeups_; }
+  [[nodiscard]] const std::shared_ptr<lease_keeper>& keeper() const noexcept { return keeper_; }
+
+ private:
+  std::vector<command> encoded(std::span<const request> requests, bool whole);
+  void put_now(const key& k, const any_value& value);
+  std::vector<reply> ask_or_throw(const caller& by, std::span<const request> requests);
+  std::pair<tenant_stamp, std::chrono::microseconds> current_stamp(const caller& by, const key& k);
+  std::vector<request> storing(const key& k, const tenant_stamp& stamp, std::chrono::milliseconds life) const;
+  [[nodiscard]] std::string sealed(const key& k, const any_value& value, const load_outcome& outcome,
+                                   const tenant_stamp& stamp, std::chrono::microseconds computed_at);
+
+  const client& redis_;
+  const cache_options options_;
+  const fetch_rules rules_;
+  const value_codec codec_;
+  breaker& breaker_;
+  const std::shared_ptr<wakeups> wakeups_;
+  const std::shared_ptr<lease_keeper> keeper_;
+  flights flights_;
+
+  std::mutex mutex_;
+  std::vector<request> notes_;
+  std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(cache_event::count)> counters_{};
+};
+
+}  // namespace tenantry::detail

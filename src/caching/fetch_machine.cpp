@@ -1,0 +1,377 @@
+#include "caching/fetch_machine.hpp"
+
+#include "caching/scripts.hpp"
+#include "caching/server_time.hpp"
+#include "caching/stamp_life.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace tenantry::detail {
+
+namespace {
+
+constexpr std::int64_t for_ever = std::numeric_limits<std::int64_t>::max();
+
+std::string decimal(std::int64_t value) { return std::to_string(value); }
+
+std::int64_t life_of(const reply& pttl) {
+  const std::int64_t life = pttl.integer();
+  return life == -1 ? for_ever : life;
+}
+
+bool is_wrong_type(const reply& answer) noexcept {
+  return answer.is_error() && answer.error_text().starts_with("WRONGTYPE");
+}
+
+}  // namespace
+
+fetch_machine::fetch_machine(const key& k, const fetch_rules& rules, bool may_wait)
+    : key_{k},
+      rules_{rules},
+      may_wait_{may_wait},
+      names_{value_names(k)},
+      stamp_name_{stamp_key(k.tenant())},
+      want_life_{rules.needs_life()} {}
+
+std::vector<std::string> value_names(const key& k) {
+  return {k.str(), k.companion("lease"), k.companion("failed"), k.companion("hold")};
+}
+
+fetch_step fetch_machine::begin() { return ask(asking::value, look()); }
+
+fetch_step fetch_machine::ask(asking what, std::vector<request> requests) {
+  asking_ = what;
+  requests_ = std::move(requests);
+  return fetch_step::ask;
+}
+
+/// The value and the tenant's stamp. The life is read before the value: a value that is replaced in between then looks
+/// older than it is, never younger.
+std::vector<request> fetch_machine::look() {
+  std::vector<request> all;
+  if (want_life_) all.push_back(request::of("PTTL", names_[0]));
+  all.push_back(request::of("GET", names_[0]));
+  if (!rules_.bare) all.push_back(request::of("GET", stamp_name_));
+  return all;
+}
+
+void fetch_machine::take_look(std::span<reply> replies) {
+  if (rules_.bare) {
+    stamp_ = tenant_stamp::nobodys();
+    take_value(replies.back(), for_ever);
+    return;
+  }
+  const reply& stamp = replies.back();
+  stamp_ = stamp.is_nil() ? std::nullopt : tenant_stamp::parse(stamp.str());
+  reply& value = replies[replies.size() - 2];
+  take_value(value, want_life_ ? life_of(replies[replies.size() - 3]) : for_ever);
+}
+
+void fetch_machine::take_value(reply& value, std::int64_t life) {
+  header_.reset();
+  tags_current_ = soft_moved_ = unusable_ = false;
+  found_ = {};
+  if (value.is_nil()) return;
+  if (value.is_error()) {
+    found_.wrong_type = true;
+    return;
+  }
+  bytes_ = std::move(value).str();
+  life_ = life;
+  if (rules_.bare) {
+    header_ = envelope_header{.stamp = tenant_stamp::nobodys()};
+    payload_ = bytes_;
+    return;
+  }
+  auto opened = open_envelope(bytes_, key_.str());
+  if (!opened || opened->header.version != rules_.version) {
+    found_.defect = true;
+    unusable_ = bytes_.starts_with(envelope_mark);  // it might look fresh to the script
+    return;
+  }
+  header_ = std::move(opened->header);
+  first_line_ = opened->first_line;
+  payload_ = opened->payload;
+}
+
+fetch_machine::standing fetch_machine::judge() const {
+  if (!header_) return standing::none;
+  if (!stamp_ || header_->stamp.hard() != stamp_->hard()) return standing::dead;
+  if (!header_->tags.empty() && !tags_current_ && header_->stamp.tags() != stamp_->tags()) return standing::tags_moved;
+  if (header_->stamp.soft() != stamp_->soft() || soft_moved_) return standing::stale;
+  return life_ > header_->stale.count() ? standing::fresh : standing::stale;
+}
+
+request fetch_machine::read_tags() const {
+  std::vector<std::string> words{"MGET"};
+  for (const stamped_tag& each : header_->tags) words.push_back(tag_stamp_key(key_.tenant(), each.name));
+  return request::of(std::move(words));
+}
+
+/// False where the value is dead. Otherwise it is current, or stale where a soft token has moved.
+bool fetch_machine::take_tags(const reply& stamps) {
+  for (std::size_t i = 0; i < header_->tags.size(); ++i) {
+    const reply& each = stamps[i];
+    const auto now = each.is_nil() ? std::nullopt : tag_stamp::parse(each.str());
+    const tag_stamp& then = header_->tags[i].stamp;
+    if (!now || now->hard() != then.hard()) return false;
+    if (now->soft() != then.soft()) soft_moved_ = true;
+  }
+  tags_current_ = true;
+  if (!soft_moved_) {
+    restamp_ = request::run(scripts::restamp(), {names_[0]}, {first_line_, std::string{stamp_->tags()}});
+  }
+  return true;
+}
+
+fetch_step fetch_machine::answered(std::span<reply> replies, time_point now) {
+  const bool looks = asking_ == asking::value || asking_ == asking::second_look;
+  for (std::size_t i = 0; i < replies.size(); ++i) {
+    const bool is_value = looks && i + (rules_.bare ? 1U : 2U) == replies.size();
+    if (!replies[i].is_error() || (is_value && is_wrong_type(replies[i]))) continue;
+    return unanswered(server_error{requests_[i].name(), replies[i].error_text()});
+  }
+  switch (asking_) {
+    case asking::value:
+      take_look(replies);
+      return use();
+    case asking::tags:
+      if (!take_tags(replies.front())) return take_lease();
+      return use();
+    case asking::new_stamp:
+      return take_new_stamp(replies.front());
+    case asking::lease:
+      return leased(replies, now);
+    case asking::stamp: {
+      const reply& stamp = replies.front();
+      if (stamp.is_nil() || stamp.str() != stamp_->str()) return begin();
+      take_over_ = true;
+      return take_lease();
+    }
+    case asking::end_tags:
+      return take_end_tags(replies.back());
+    case asking::store:
+      stored_ = replies.back().integer() == 1;
+      fenced_ = !stored_;
+      return answer(fetch_source::computed);
+    case asking::release:
+      return answer(fetch_source::computed);
+    case asking::second_look:
+      take_look(replies);
+      return settle(judge());
+    case asking::second_look_at_tags:
+      return settle(take_tags(replies.front()) ? judge() : standing::dead);
+  }
+  return give_up(fetch_failure::loader);
+}
+
+fetch_step fetch_machine::unanswered(const error& why) {
+  failure_ = std::make_shared<const error>(why);
+  switch (asking_) {
+    case asking::value:
+    case asking::tags:
+    case asking::new_stamp:
+    case asking::lease:
+    case asking::stamp:
+      redis_failed_ = true;
+      if (refreshing_) return answer(fetch_source::redis);
+      identity_ = "no redis";  // joined without a look: the best that can be done
+      may_lead_ = true;
+      return fetch_step::board;
+    case asking::end_tags:
+    case asking::store:
+    case asking::release:
+      return answer(fetch_source::computed);
+    case asking::second_look:
+    case asking::second_look_at_tags:
+      return last_resort_is_load_ ? load_late() : give_up(reason_);
+  }
+  return give_up(reason_);
+}
+
+/// With what was read: the value, its tags, or a lease to load it.
+fetch_step fetch_machine::use() {
+  switch (judge()) {
+    case standing::fresh:
+      if (header_->stale.count() > 0 && !want_life_) {  // another program keeps stale copies
+        want_life_ = true;
+        return begin();
+      }
+      return fetch_step::decode;
+    case standing::tags_moved:
+      return ask(asking::tags, {read_tags()});
+    case standing::stale:
+    case standing::dead:
+    case standing::none:
+      break;
+  }
+  return take_lease();
+}
+
+bool fetch_machine::has_candidate() const {
+  const standing how = judge();
+  return (how == standing::fresh || how == standing::stale) && !header_->absent;
+}
+
+bool fetch_machine::refresh_due() const noexcept {
+  if (rules_.refresh_ahead <= 0 || header_->ttl.count() <= 0 || life_ == for_ever) return false;
+  return life_ - header_->stale.count() <= refresh_below();
+}
+
+std::int64_t fetch_machine::refresh_below() const noexcept {
+  return static_cast<std::int64_t>(static_cast<double>(header_->ttl.count()) * (1.0 - rules_.refresh_ahead));
+}
+
+fetch_step fetch_machine::decoded(bool usable) {
+  if (last_look_) {
+    if (usable) return answer(judge() == standing::fresh ? fetch_source::redis : fetch_source::stale);
+    return last_resort_is_load_ ? load_late() : give_up(reason_);
+  }
+  if (!usable) {
+    unusable_ = true;
+    return take_lease();
+  }
+  if (refreshed_ || !refresh_due()) return answer(fetch_source::redis);
+  refreshing_ = true;
+  return take_lease();
+}
+
+fetch_step fetch_machine::take_lease() {
+  if (!stamp_) {  // of a tenant that is new, or was away for long
+    new_stamp_ = tenant_stamp::make();
+    return ask(asking::new_stamp, {request::of("SET", stamp_name_, std::string{new_stamp_->str()}, "NX", "GET", "PX",
+                                               decimal(stamp_life().count()))});
+  }
+  if (token_.empty()) token_ = random_token();
+  const std::int64_t enough = refreshing_ ? refresh_below() : 0;
+  std::vector<std::string> arguments{token_,
+                                     std::string{stamp_->str()},
+                                     decimal(rules_.lease_ttl.count()),
+                                     std::exchange(take_over_, false) ? "takeover" : "load",
+                                     decimal(enough),
+                                     rules_.bare ? "bare" : "header",
+                                     unusable_ ? bytes_ : std::string{}};
+  return ask(asking::lease, {request::run(scripts::acquire(), names_, std::move(arguments))});
+}
+
+fetch_step fetch_machine::take_new_stamp(const reply& before) {
+  stamp_ = before.is_nil() ? new_stamp_ : tenant_stamp::parse(before.str());
+  if (!stamp_) return unanswered(error{errc::unexpected_reply, execution::executed, stamp_name_ + " is no stamp"});
+  return take_lease();
+}
+
+fetch_step fetch_machine::leased(std::span<reply> replies, time_point now) {
+  reply& got = replies.back();
+  const std::string what = got[0].str();
+  if (what == "hit") {
+    if (refreshing_) return answer(fetch_source::redis);  // somebody else has; the value at hand will do
+    refreshed_ = true;
+    take_value(got.element(1), life_of(got[2]));
+    if (header_) return fetch_step::decode;
+    unusable_ = true;
+    return take_lease();
+  }
+  if (what == "lease") {
+    lease_ = token_ + ' ' + std::string{stamp_->str()};
+    began_at_ = time_of(got[1], got[2]);
+    held_ = got[3].integer() == 1;
+    identity_ = lease_;
+    may_lead_ = true;
+    return fetch_step::board;
+  }
+  if (refreshing_) return answer(fetch_source::redis);
+  if (what == "busy") {
+    held_ = got[3].integer() == 1;
+    return busy(got[1].str(), got[2].integer(), now);
+  }
+  time_left_ = std::chrono::milliseconds{got[1].integer()};
+  reason_ = fetch_failure::throttled;
+  return look_again();
+}
+
+fetch_step fetch_machine::busy(const std::string& lease, std::int64_t life, time_point now) {
+  if (!lease.ends_with(stamp_->str())) return ask(asking::stamp, {request::of("GET", stamp_name_)});
+  if (!patience_ends_) patience_ends_ = now + rules_.lease_wait;
+  lease_ends_ = now + std::chrono::milliseconds{std::max<std::int64_t>(life, 0) + 1};
+  identity_ = lease;
+  may_lead_ = false;
+  return fetch_step::board;
+}
+
+fetch_step fetch_machine::boarded(boarding how, time_point now) {
+  switch (how) {
+    case boarding::leads:
+      leads_ = true;
+      return fetch_step::load;
+    case boarding::follows:
+      if (!patience_ends_) patience_ends_ = now + rules_.lease_wait;
+      wait_until_ = *patience_ends_;
+      return fetch_step::await_flight;
+    case boarding::may_not_wait:
+      return load_without_lease();
+    case boarding::nobody:
+      break;
+  }
+  if (!may_wait_ || held_) return load_without_lease();  // while nothing is stored there is nothing to wait for
+  if (now >= *patience_ends_) return waited();
+  wait_until_ = std::min(*patience_ends_, lease_ends_);
+  return fetch_step::await_wakeup;
+}
+
+fetch_step fetch_machine::flight_ended(bool with_value) {
+  if (with_value) return answer(fetch_source::flight);
+  reason_ = fetch_failure::flight;
+  return redis_failed_ ? give_up(reason_) : look_again();
+}
+
+fetch_step fetch_machine::woken(time_point now) { return now >= *patience_ends_ ? waited() : take_lease(); }
+
+fetch_step fetch_machine::waited() {
+  last_resort_is_load_ = true;
+  return redis_failed_ || late_ ? load_without_lease() : look_again();
+}
+
+/// The load of others takes too long. Those of this process who have waited for it share another one, which is stored
+/// nowhere; it began after the lease that all of them have seen.
+fetch_step fetch_machine::load_late() {
+  if (late_ || !may_wait_ || !patience_ends_) return load_without_lease();
+  late_ = true;
+  last_look_ = last_resort_is_load_ = false;
+  *patience_ends_ += rules_.lease_wait;
+  identity_ = "late " + identity_;
+  may_lead_ = true;
+  return fetch_step::board;
+}
+
+/// What it gives is its own caller's, and nobody else's.
+fetch_step fetch_machine::load_without_lease() {
+  last_look_ = last_resort_is_load_ = false;
+  return fetch_step::load;
+}
+
+fetch_step fetch_machine::answer(fetch_source from) noexcept {
+  source_ = from;
+  return fetch_step::answer;
+}
+
+fetch_step fetch_machine::give_up(fetch_failure why) noexcept {
+  reason_ = why;
+  return fetch_step::give_up;
+}
+
+std::optional<std::chrono::microseconds> fetch_machine::computed_at() const noexcept {
+  switch (source_) {
+    case fetch_source::redis:
+    case fetch_source::stale:
+      return header_ && header_->computed_at.count() > 0 ? std::optional{header_->computed_at} : std::nullopt;
+    case fetch_source::computed:
+      return !rules_.bare && began_at_.count() > 0 ? std::optional{began_at_} : std::nullopt;
+    case fetch_source::flight:
+      break;
+  }
+  return std::nullopt;
+}
+
+}  // namespace tenantry::detail

@@ -1,0 +1,361 @@
+#include "caching/fetch_session.hpp"
+
+#include <tenantry/detail/load_scope.hpp>
+#include <tenantry/error.hpp>
+
+#include <stdexcept>
+#include <utility>
+
+namespace tenantry::detail {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+std::chrono::microseconds since(clock::time_point begin) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(clock::now() - begin);
+}
+
+}  // namespace
+
+fetch_session::fetch_session(cache_state& on, const key& k, bool may_wait)
+    : machine{k, on.rules(), may_wait}, on_{on}, key_{k}, tenant_{k.tenant()}, by_{on.through(tenant_)} {}
+
+fetch_session::~fetch_session() {
+  if (!landed_) land(std::nullopt, fault_ ? fault_ : std::current_exception());
+}
+
+/// To be called before the requests are sent: the flight has to be there as soon as its lease can be seen by others.
+void fetch_session::announce() {
+  if (!machine.asks_for_lease()) return;
+  withdraw();
+  announced_ = on_.under_way().announce(key_.str(), machine.asked_lease());
+}
+
+void fetch_session::withdraw() noexcept {
+  if (announced_) on_.under_way().withdraw(key_.str(), announced_);
+  announced_.reset();
+}
+
+/// Ends the flights that it leads. What was announced, and may have been joined although the answer was lost, ends as
+/// the load that was made instead.
+void fetch_session::land(std::optional<fetched> what, const std::exception_ptr& fault) noexcept {
+  landed_ = true;
+  if (announced_ && announced_ != joined_) on_.under_way().land(key_.str(), announced_, what, fault);
+  if (machine.leads()) on_.under_way().land(key_.str(), joined_, std::move(what), fault);
+  announced_.reset();
+}
+
+void fetch_session::answered(std::vector<reply> replies) {
+  const bool asked_for_lease = machine.asks_for_lease();
+  const bool ended_load = machine.ends_load();
+  const error* const before = machine.failure().get();
+  step = machine.answered(replies, clock::now());
+  if (machine.failure().get() != before) on_.count(ended_load ? cache_event::store_failure : cache_event::read_failure);
+  if (asked_for_lease && !machine.holds_lease()) withdraw();
+  const auto found = machine.take_findings();
+  if (found.wrong_type) on_.count(cache_event::wrong_type);
+  if (found.defect) on_.count(cache_event::undecodable);
+}
+
+void fetch_session::unanswered(const error& why) {
+  on_.count(machine.ends_load() ? cache_event::store_failure : cache_event::read_failure);
+  step = machine.unanswered(why);
+}
+
+void fetch_session::decode() {
+  value_ = machine.absent() ? nullptr : on_.decode(machine.payload());
+  step = machine.decoded(machine.absent() || value_ != nullptr);
+}
+
+void fetch_session::board() {
+  if (announced_ && announced_->identity() == machine.identity()) {
+    joined_ = announced_;
+    step = machine.boarded(boarding::leads, clock::now());
+    return;
+  }
+  auto seat = on_.under_way().board(key_.str(), machine.identity(), machine.may_lead());
+  boarding how = boarding::nobody;
+  if (seat.leads) {
+    how = boarding::leads;
+  } else if (seat.joined) {
+    how = seat.joined->begin_wait() ? boarding::follows : boarding::may_not_wait;
+  }
+  if (how == boarding::leads || how == boarding::follows) joined_ = std::move(seat.joined);
+  step = machine.boarded(how, clock::now());
+  const bool waits = step == fetch_step::await_flight || step == fetch_step::await_wakeup;
+  if (waits && !std::exchange(waited_, true)) on_.count(cache_event::wait);
+}
+
+load_context fetch_session::context() {
+  on_.count(cache_event::load);
+  std::function<any_value()> previous;
+  if (machine.has_candidate()) {
+    previous = [this, bytes = std::string{machine.payload()}] { return on_.decode(bytes); };
+  }
+  const bool tagged = on_.options().envelope == envelope::header;
+  return load_access::make(tagged ? std::optional{tenant_} : std::nullopt, over_.get_token(), std::move(previous));
+}
+
+void fetch_session::keep_lease(std::optional<lease_keeper::hold>& kept) {
+  if (!machine.holds_lease()) return;
+  kept.emplace(on_.keeper(), machine.lease_key(), machine.lease(), on_.options().lease_ttl,
+               clock::now() + on_.options().load_timeout, over_);
+}
+
+void fetch_session::loaded(any_value made, load_context& said, std::chrono::microseconds took) {
+  value_ = std::move(made);
+  load_outcome outcome = on_.outcome_of(value_, said.chosen_ttl());
+  outcome.took = took;
+  outcome.tags = load_access::tags(said);
+  if (outcome.storable && machine.holds_lease() && value_) {
+    try {
+      outcome.payload = on_.encode(key_, value_);
+    } catch (const error& refusal) {
+      refusal_ = std::make_shared<const error>(refusal);
+      outcome.storable = false;
+    }
+  }
+  step = machine.loaded(std::move(outcome));
+}
+
+void fetch_session::load_failed(std::exception_ptr what) {
+  on_.count(cache_event::load_failure);
+  fault_ = std::move(what);
+  step = machine.load_failed();
+}
+
+void fetch_session::load(const any_loader& load) {
+  load_context said = context();
+  std::optional<lease_keeper::hold> kept;
+  const auto begin = clock::now();
+  any_value made;
+  try {
+    keep_lease(kept);
+    const load_scope scope{&on_, key_.str()};
+    made = load(key_, said);
+  } catch (...) {
+    load_failed(std::current_exception());
+    return;
+  }
+  loaded(std::move(made), said, since(begin));
+}
+
+void fetch_session::take_step(const any_loader& load) {
+  switch (step) {
+    case fetch_step::ask:
+      try {
+        on_.check_breaker();
+        announce();
+        answered(on_.send(by_, machine.requests()));
+      } catch (const error& why) {
+        unanswered(why);
+      }
+      break;
+    case fetch_step::decode:
+      decode();
+      break;
+    case fetch_step::board:
+      board();
+      break;
+    case fetch_step::await_flight: {
+      const led_load::wait_ends waiting;
+      const bool ended = joined_->wait_until(machine.wait_until());
+      step = ended ? machine.flight_ended(joined_->result().has_value()) : machine.waited();
+      break;
+    }
+    case fetch_step::await_wakeup:
+      if (!waiter_) waiter_.emplace(on_.waking(), machine.wakeup_channel());
+      waiter_->wait_until(machine.wait_until());
+      step = machine.woken(clock::now());
+      break;
+    case fetch_step::load:
+      this->load(load);
+      break;
+    case fetch_step::answer:
+    case fetch_step::give_up:
+      break;
+  }
+}
+
+task<void> fetch_session::async_ask() {
+  std::optional<error> failed;
+  std::vector<reply> replies;
+  try {
+    on_.check_breaker();
+    announce();
+    auto sent = on_.async_send(by_, machine.requests());
+    replies = co_await std::move(sent);
+    answered(std::move(replies));
+  } catch (const error& why) {
+    failed.emplace(why);
+  }
+  if (failed) unanswered(*failed);
+}
+
+task<void> fetch_session::async_load(const any_async_loader& load) {
+  load_context said = context();
+  std::optional<lease_keeper::hold> kept;
+  const auto begin = clock::now();
+  any_value made;
+  std::exception_ptr failed;
+  try {
+    keep_lease(kept);
+    auto loading = load(key_, said);
+    made = co_await std::move(loading);
+  } catch (...) {
+    failed = std::current_exception();
+  }
+  kept.reset();
+  if (failed) {
+    load_failed(std::move(failed));
+  } else {
+    loaded(std::move(made), said, since(begin));
+  }
+}
+
+task<void> fetch_session::async_take_step(const any_async_loader& load) {
+  switch (step) {
+    case fetch_step::ask: {
+      auto asking = async_ask();
+      co_await std::move(asking);
+      break;
+    }
+    case fetch_step::decode:
+      decode();
+      break;
+    case fetch_step::board:
+      board();
+      break;
+    case fetch_step::await_flight: {
+      std::stop_source wake;
+      joined_->at_end(wake);
+      auto pause = seam::pause(on_.redis(), machine.wait_until(), wake.get_token());
+      co_await std::move(pause);
+      step = joined_->ended() ? machine.flight_ended(joined_->result().has_value()) : machine.waited();
+      break;
+    }
+    case fetch_step::await_wakeup: {
+      if (!waiter_) waiter_.emplace(on_.waking(), machine.wakeup_channel());
+      auto pause = seam::pause(on_.redis(), machine.wait_until(), waiter_->next_wakeup());
+      co_await std::move(pause);
+      step = machine.woken(clock::now());
+      break;
+    }
+    case fetch_step::load: {
+      auto loading = async_load(load);
+      co_await std::move(loading);
+      break;
+    }
+    case fetch_step::answer:
+    case fetch_step::give_up:
+      break;
+  }
+}
+
+/// A hit is an answer from Redis without waiting for anybody; a fetch that Redis did not answer is neither.
+void fetch_session::count_end() noexcept {
+  if (machine.stored()) on_.count(cache_event::store);
+  if (machine.fenced()) on_.count(cache_event::fenced);
+  const bool from_redis = step == fetch_step::answer && machine.source() == fetch_source::redis;
+  if (from_redis && !waited_) {
+    on_.count(cache_event::hit);
+    if (!value_) on_.count(cache_event::absent);
+  } else if (!machine.redis_failed()) {
+    on_.count(cache_event::miss);
+  }
+  if (step == fetch_step::answer && machine.source() == fetch_source::stale) on_.count(cache_event::stale);
+}
+
+void fetch_session::load_together(cache_state& on, std::span<fetch_session* const> all, std::span<const key> keys,
+                                  const any_batch_loader& load) {
+  std::vector<std::optional<lease_keeper::hold>> kept(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) on.count(cache_event::load);
+  const bool tagged = on.options().envelope == envelope::header;
+  load_context said = load_access::make(tagged ? std::optional{all.front()->tenant_} : std::nullopt,
+                                        all.front()->over_.get_token(), {});
+  const auto begin = clock::now();
+  std::vector<any_value> made;
+  try {
+    for (std::size_t i = 0; i < all.size(); ++i) all[i]->keep_lease(kept[i]);
+    const load_scope scope{&on, {}};
+    made = load(keys, said);
+    if (made.size() != keys.size()) throw std::length_error{"a batch loader gives a value for each key"};
+  } catch (...) {
+    for (fetch_session* each : all) each->load_failed(std::current_exception());
+    return;
+  }
+  const auto took = since(begin);
+  const auto tags = load_access::tags(said);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    load_context own = said;
+    load_access::tag(own, tags);
+    all[i]->loaded(std::move(made[i]), own, took);
+  }
+}
+
+/// What the leader of a flight gives to all who wait for it. Where its loader failed they look for themselves whether
+/// there is a stale copy.
+void fetch_session::land_if_over() {
+  if (!over() || landed_) return;
+  land(fault_ || !machine.leads() ? std::nullopt : std::optional{result()}, fault_);
+}
+
+fetched fetch_session::result() const {
+  if (machine.source() == fetch_source::flight) return *joined_->result();
+  fetched what{.value = value_,
+               .from = source::computed,
+               .stored = machine.stored(),
+               .computed_at = machine.computed_at(),
+               .failure = refusal_ ? refusal_ : machine.failure()};
+  if (machine.source() == fetch_source::computed) return what;
+  what.from = machine.source() == fetch_source::redis ? source::redis : source::stale;
+  what.stored = true;
+  return what;
+}
+
+fetched fetch_session::end() {
+  land_if_over();
+  count_end();
+  if (machine.restamp()) on_.note(*machine.restamp());
+  if (step == fetch_step::give_up) {
+    switch (machine.reason()) {
+      case fetch_failure::loader:
+        std::rethrow_exception(fault_);
+      case fetch_failure::flight:
+        std::rethrow_exception(joined_->fault());
+      case fetch_failure::throttled:
+        on_.count(cache_event::throttled);
+        throw tenantry::load_failed{key_.str() + ": its load failed a moment ago", machine.time_left()};
+    }
+  }
+  return result();
+}
+
+looked_up fetch_session::look_only() {
+  step = machine.begin();
+  while (step == fetch_step::ask && machine.still_looking()) {
+    std::vector<reply> replies;
+    try {
+      on_.check_breaker();
+      replies = on_.send(by_, machine.requests());
+    } catch (const error&) {
+      on_.count(cache_event::read_failure);
+      throw;
+    }
+    for (std::size_t i = 0; i < replies.size(); ++i) {
+      if (!replies[i].is_error() || replies[i].error_text().starts_with("WRONGTYPE")) continue;
+      on_.count(cache_event::read_failure);
+      throw server_error{machine.requests()[i].name(), replies[i].error_text()};
+    }
+    answered(std::move(replies));
+  }
+  if (step == fetch_step::decode) decode();
+  if (step == fetch_step::ask && machine.refreshing()) step = fetch_step::answer;  // fresh, if not for long
+  count_end();
+  if (step != fetch_step::answer) return {};
+  return {.found = true,
+          .what = {.value = value_, .from = source::redis, .stored = true, .computed_at = machine.computed_at()}};
+}
+
+}  // namespace tenantry::detail

@@ -1,0 +1,64 @@
+#include "caching/stamp.hpp"
+
+#include <tenantry/detail/schema_args.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+
+namespace tenantry::detail {
+
+namespace {
+
+constexpr std::string_view alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
+
+/// Tokens separated by dots.
+bool is_stamp(std::string_view text, std::size_t size) noexcept {
+  if (text.size() != size) return false;
+  for (std::size_t i = 0; i < size; ++i) {
+    const bool separator = i % (token_size + 1) == token_size;
+    if (separator ? text[i] != '.' : alphabet.find(text[i]) == std::string_view::npos) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string random_token() {
+  // Asked anew each time: a generator of the process would go on the same way in its forks.
+  std::random_device entropy;
+  std::string token(token_size, '0');
+  std::uint64_t bits = 0;
+  unsigned left = 0;
+  for (char& each : token) {
+    if (left < 6) {
+      bits = (bits << 32U) | entropy();
+      left += 32;
+    }
+    each = alphabet[(bits >> (left - 6U)) & 63U];
+    left -= 6;
+  }
+  return token;
+}
+
+std::optional<tenant_stamp> tenant_stamp::parse(std::string_view text) {
+  if (!is_stamp(text, size)) return std::nullopt;
+  return tenant_stamp{text};
+}
+
+tenant_stamp tenant_stamp::make() { return tenant_stamp{random_token() + '.' + random_token() + '.' + random_token()}; }
+
+std::optional<tag_stamp> tag_stamp::parse(std::string_view text) {
+  if (!is_stamp(text, size)) return std::nullopt;
+  return tag_stamp{text};
+}
+
+tag_stamp tag_stamp::make() { return tag_stamp{random_token() + '.' + random_token()}; }
+
+std::string stamp_key(const tenant_id& tenant) { return "stamp:{" + tenant.str() + '}'; }
+
+std::string tag_stamp_key(const tenant_id& tenant, std::string_view tag_name) {
+  return stamp_key(tenant) + ":tag:" + encode_segment(tag_name);
+}
+
+}  // namespace tenantry::detail

@@ -1,0 +1,71 @@
+#pragma once
+// Messages that wake who waits for the lease of another process.
+
+#include "engine/seam.hpp"
+
+#include <tenantry/client.hpp>
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tenantry::detail {
+
+/// One for all caches of a client, with a push connection that the first wait opens.
+///
+/// Threads: all members from any thread.
+class wakeups {
+ public:
+  explicit wakeups(const client& redis) : redis_{redis} {}
+  ~wakeups();
+  wakeups(const wakeups&) = delete;
+  wakeups& operator=(const wakeups&) = delete;
+
+  /// The one of this client.
+  static std::shared_ptr<wakeups> of(const client& redis);
+
+  /// Somebody who waits for messages of a channel. It is woken by each, and by whatever may have made it miss one: when
+  /// its subscription begins, is refused, and when the connection is lost.
+  class waiter {
+   public:
+    waiter(std::shared_ptr<wakeups> hub, std::string channel);
+    ~waiter();
+    waiter(const waiter&) = delete;
+    waiter& operator=(const waiter&) = delete;
+
+    /// True when it was woken since the last time.
+    bool wait_until(std::chrono::steady_clock::time_point limit);
+    /// For coroutines: triggered when it is woken, also if that has happened since the last time.
+    std::stop_token next_wakeup();
+
+   private:
+    friend class wakeups;
+    void wake();
+
+    std::shared_ptr<wakeups> hub_;
+    const std::string channel_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool woken_ = false;
+    std::stop_source next_;
+  };
+
+ private:
+  void join(waiter& one);
+  void leave(waiter& one) noexcept;
+  void told(const push_event& what);
+  void wake(const std::string& channel);
+  void wake_all();
+
+  const client& redis_;
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::vector<waiter*>> waiting_;
+  std::unique_ptr<push_connection> connection_;
+};
+
+}  // namespace tenantry::detail
