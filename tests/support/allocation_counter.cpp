@@ -14,6 +14,8 @@ constinit thread_local std::size_t allocations = 0;
 constinit thread_local std::ptrdiff_t live_bytes = 0;  // negative where a thread frees what others allocated
 constinit thread_local std::ptrdiff_t most_bytes = 0;
 
+#ifndef TENANTRY_TEST_FIXED_NEW
+
 void* counted(void* memory) noexcept {
   ++allocations;
   live_bytes += static_cast<std::ptrdiff_t>(::malloc_usable_size(memory));
@@ -38,6 +40,8 @@ void* or_throw(void* memory) {
   return memory;
 }
 
+#endif
+
 }  // namespace
 
 namespace support {
@@ -50,6 +54,8 @@ std::ptrdiff_t allocation_counter::exchange_peak(std::ptrdiff_t bytes) noexcept 
 }
 
 }  // namespace support
+
+#ifndef TENANTRY_TEST_FIXED_NEW
 
 void* operator new(std::size_t size) { return or_throw(allocate(size)); }
 void* operator new[](std::size_t size) { return or_throw(allocate(size)); }
@@ -76,3 +82,5 @@ void operator delete(void* memory, const std::nothrow_t&) noexcept { release(mem
 void operator delete[](void* memory, const std::nothrow_t&) noexcept { release(memory); }
 void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { release(memory); }
 void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { release(memory); }
+
+#endif
