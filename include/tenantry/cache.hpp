@@ -25,7 +25,8 @@
 namespace tenantry {
 
 struct invalidate_options {
-  /// For so long after the invalidation nothing is stored under the key, for databases whose replicas lag.
+  /// What is loaded or begun for so long after the invalidation is not stored, for databases whose replicas lag. A plain
+  /// `put` is: its caller knows the value to be current.
   std::chrono::milliseconds hold{0};
 };
 
