@@ -20,6 +20,8 @@
  *   NO_TAKEOVER      a lease taken under another stamp is taken over at once
  *   NO_JOIN_LEASE    a flight is joined only if the lease, read within this fetch, holds its token
  *   NO_JOIN_STAMP    a flight is joined only if it has the stamp read within this fetch
+ *   NO_WITHDRAWAL    a flight whose request for its lease is not answered in time takes no more fetches along: its load
+ *                    runs all the same, and the request may still be executed when that has long read the database
  *
  * How the model stays small, and why that loses nothing:
  * - All writes to the database before one of them count as the old data, 0, and all from it on as the new data, 1.
@@ -82,6 +84,7 @@ bit lease_db; /* the database when the lease was taken */
 byte stamp = 1;
 
 byte flight; /* the stamp of the fellow's flight; 0: none */
+byte sent;   /* the stamp of the fellow's request for a lease that is not executed yet; 0: none */
 bit joined;  /* the watched fetch waits for it */
 byte landed = NONE;
 
@@ -217,6 +220,25 @@ begin:
        s = 0;
        goto begin
      }
+  :: atomic { (me == FELLOW) -> flight = s; sent = s };
+     /* Its patience is over: it loads without knowing of a lease, and stores nothing. */
+     atomic {
+       ver = db;
+#ifndef NO_WITHDRAWAL
+       flight = 0
+#endif
+     };
+     atomic {
+       flight = 0;
+       if
+       :: joined -> joined = 0; landed = ver
+       :: else
+       fi;
+       ver = 0;
+       s = 0
+     };
+     /* The next load has another token. */
+     atomic { (sent == 0 && lease != TOKEN(me)) -> goto begin }
   :: atomic { s = 0; goto begin } /* a hit, or a wait */
   fi
 }
@@ -253,6 +275,14 @@ end:
   do
   :: atomic { (lease != 0) -> free_lease() }
   :: atomic { (val != NONE) -> val = NONE; val_stamp = 0 }
+  :: atomic { (sent != 0) -> sent = 0 }
+  :: atomic {
+       (sent != 0 && (lease == 0 || lease_stamp != sent)) ->
+       lease = TOKEN(FELLOW);
+       lease_stamp = sent;
+       lease_db = db;
+       sent = 0
+     }
 #ifdef NO_NEW_STAMP
   :: stamp = 1
 #else

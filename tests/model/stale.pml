@@ -17,10 +17,11 @@
  *   NO_SOFT_ATOMIC    expire(tenant) replaces the soft token in one step: reading the stamp and writing it back may
  *                     bring back a hard token that an invalidation just replaced
  *   NO_JOIN_SOFT      a flight is joined only if its soft token, too, is the one read within this fetch
- *   NO_CHECK          after a failure the value and the stamp are read again; a copy from before the lease was taken
- *                     may have been invalidated before later fetches join the flight, which then breaks the first claim
+ *   NO_CHECK          after a failure, its own or that of the flight it joined, a fetch reads value and stamp again
  *   NO_CHECK_HARD     this check compares the hard tokens, it is not enough that there is a value
  *   NO_CHECK_COPY     what is served is the copy that the check read, not the one from before the load
+ *   NO_LEASE_LOOK     a loader is shown a copy only if that was still the value when the lease was taken: an
+ *                     invalidation before that does not keep the load from storing what it made of the copy
  *
  * What keeps the model small is told in leases.pml. Besides the watched fetch there is one endless row of other
  * fetches. Joining them is always a choice, so they stand for the same process and for another.
@@ -50,8 +51,8 @@ byte hard = 1, soft = 1;
 bit hard_low, fresh_low; /* the bounds of the watched fetch */
 byte flight_hard, flight_soft;
 bit joined; /* the watched fetch waits for its fellow's flight */
-bit landed, landed_fresh;
-byte landed_value;
+bit landed, landed_remade;
+byte landed_value; /* NONE: its load failed */
 
 #ifdef NO_SOFT_TEST
 #define FRESH (v != NONE && vh == h && !marked)
@@ -76,24 +77,14 @@ byte landed_value;
 #define MAY_JOIN (near && flight_hard == h && flight_soft == s)
 #endif
 
-#if defined(NO_CHECK) || defined(NO_CHECK_COPY)
-#define KEEP_COPY
-#define SERVED before
+#if defined(NO_CHECK) || defined(NO_CHECK_COPY) || defined(NO_LEASE_LOOK)
+#define KEEP_SEEN
+#endif
+#ifdef NO_CHECK_COPY
+#define SERVED seen
 #else
 #define SERVED v
 #endif
-
-/* What is at hand before the load. */
-inline keep_copy() {
-#ifdef KEEP_COPY
-  if
-  :: STALE -> before = v
-  :: else
-  fi
-#else
-  skip
-#endif
-}
 
 inline read_stamp() {
   atomic { h = hard; s = soft }
@@ -101,6 +92,26 @@ inline read_stamp() {
 
 inline read_value() {
   atomic { v = val; vh = val_hard; vs = val_soft; marked = val_marked }
+}
+
+/* What is at hand before the load. */
+inline keep_seen() {
+#ifdef KEEP_SEEN
+  if
+  :: STALE -> seen = v
+  :: else
+  fi
+#else
+  skip
+#endif
+}
+
+inline forget_seen() {
+#ifdef KEEP_SEEN
+  seen = NONE
+#else
+  skip
+#endif
 }
 
 inline forget_value() {
@@ -115,18 +126,29 @@ inline free_lease() {
   atomic { lease = 0; lease_hard = 0; lease_soft = 0 }
 }
 
+/* What a loader makes of the copy that it is shown is as old as that, for a hard invalidation. */
 inline take_lease(who) {
-  atomic { lease = who; lease_hard = h; lease_soft = s; ver = db }
+  atomic {
+    lease = who;
+    lease_hard = h;
+    lease_soft = s;
+    ver = db;
+#ifdef NO_LEASE_LOOK
+    shown = seen
+#else
+    shown = (val_hard == h -> val : NONE)
+#endif
+  }
 }
 
-inline store(who) {
+inline store(who, value, is_remade) {
   atomic {
     if
     :: (lease == who) ->
-       val = ver;
+       val = value;
        val_hard = h;
        val_soft = SOFT_OF_VALUE;
-       val_marked = 0;
+       val_marked = is_remade; /* only the hard claims are for it */
        free_lease()
     :: else
     fi
@@ -148,9 +170,9 @@ inline join() {
 
 proctype Fetch() {
   bit marked, near, ver;
-  byte v = NONE, vh, vs, h, s;
-#ifdef KEEP_COPY
-  byte before = NONE;
+  byte v = NONE, vh, vs, h, s, shown = NONE;
+#ifdef KEEP_SEEN
+  byte seen = NONE;
 #endif
 end:
 begin:
@@ -168,7 +190,7 @@ judge:
     :: (STALE && !FRESH) -> assert(v >= hard_low); goto done /* another load has just failed */
     :: !FRESH
     fi;
-    keep_copy();
+    keep_seen();
     forget_value();
     if
     :: MAY_JOIN -> join(); goto follow
@@ -187,17 +209,20 @@ judge:
     fi
   };
   if
-  :: atomic { assert(ver >= fresh_low); store(WATCHED); goto done }
+  :: atomic { assert(ver >= fresh_low); store(WATCHED, ver, 0); goto done }
+  :: atomic { (shown != NONE) -> assert(shown >= hard_low); store(WATCHED, shown, 1); goto done }
   :: atomic { /* the load fails */
        hard_low = hard_bound; /* the third claim */
        give_up(WATCHED);
        h = 0;
        s = 0;
-       ver = 0
+       ver = 0;
+       shown = NONE
      }
   fi;
+look:
 #ifdef NO_CHECK
-  atomic { assert(before >= hard_low); goto done };
+  atomic { assert(seen >= hard_low); goto done };
 #endif
   if
   :: read_value();
@@ -218,52 +243,58 @@ follow:
   atomic {
     landed ->
     if
-    :: landed_fresh -> assert(landed_value >= fresh_low)
-    :: else -> assert(landed_value >= hard_low)
+    :: (landed_value == NONE) -> landed = 0; landed_value = 0; goto look
+    :: (landed_value != NONE && landed_remade) -> assert(landed_value >= hard_low)
+    :: (landed_value != NONE && !landed_remade) -> assert(landed_value >= fresh_low)
     fi
   };
 done:
   atomic {
     forget_value();
-#ifdef KEEP_COPY
-    before = NONE;
-#endif
+    forget_seen();
     near = 0;
     ver = 0;
     h = 0;
     s = 0;
+    shown = NONE;
     hard_low = 0;
     fresh_low = 0;
     landed = 0;
-    landed_fresh = 0;
+    landed_remade = 0;
     landed_value = 0;
     goto begin
   }
 }
 
-inline land(value, is_fresh) {
+inline land(value, is_remade) {
   atomic {
     flight_hard = 0;
     flight_soft = 0;
     if
-    :: joined -> joined = 0; landed = 1; landed_value = value; landed_fresh = is_fresh
+    :: joined ->
+       joined = 0;
+       landed = 1;
+       landed_value = value;
+       landed_remade = is_remade;
+       hard_low = (landed_value == NONE -> hard_bound : hard_low) /* the third claim */
     :: else
     fi
   }
 }
 
-/* The other fetches: their loads, and what they hand to the watched fetch if it has joined them. */
+/* The other fetches: their loads, and what these hand to the watched fetch if it has joined them. */
 proctype Others() {
-  bit marked, ver;
-  byte v = NONE, vh, vs, h, s;
-#ifdef KEEP_COPY
-  byte before = NONE;
+  bit ver;
+  byte h, s, shown = NONE;
+#ifdef KEEP_SEEN
+  bit marked;
+  byte v = NONE, vh, vs, seen = NONE;
 #endif
 end:
 begin:
   read_stamp();
-#ifdef KEEP_COPY
-  atomic { read_value(); keep_copy(); forget_value() };
+#ifdef KEEP_SEEN
+  atomic { read_value(); keep_seen(); forget_value() };
 #endif
   atomic {
     if
@@ -271,47 +302,15 @@ begin:
     :: else -> goto done
     fi
   };
-  if
-  :: atomic { true -> store(FELLOW); land(ver, true); goto done }
-  :: atomic {
-       true -> give_up(FELLOW);
-       if
-       :: joined -> hard_low = hard_bound
-       :: else
-       fi;
-       h = 0;
-       s = 0;
-       ver = 0
-     }
-  fi;
-#ifdef NO_CHECK
-  atomic { land(before, false); goto done };
-#endif
-  if
-  :: read_value();
-     atomic { read_stamp(); goto check }
-  :: read_stamp();
-     atomic { read_value(); goto check }
-  fi;
-check:
   atomic {
     if
-    :: FRESH -> land(v, true)
-    :: (SERVABLE && !FRESH) -> land(SERVED, false)
-    :: !SERVABLE -> land(NONE, false)
+    :: true -> store(FELLOW, ver, 0); land(ver, 0)
+    :: (shown != NONE) -> store(FELLOW, shown, 1); land(shown, 1)
+    :: true -> give_up(FELLOW); land(NONE, 0)
     fi
   };
 done:
-  atomic {
-    forget_value();
-#ifdef KEEP_COPY
-    before = NONE;
-#endif
-    ver = 0;
-    h = 0;
-    s = 0;
-    goto begin
-  }
+  atomic { forget_seen(); ver = 0; h = 0; s = 0; shown = NONE; goto begin }
 }
 
 proctype Writer() {

@@ -190,6 +190,7 @@ miss:
      atomic { assert(ver >= fresh_low); store(WATCHED); goto done }
   :: atomic { hard_low = hard_bound; give_up(WATCHED); t = 0; ver = 0 } /* the load fails */
   fi;
+look:
   if
   :: read_value();
      atomic { t = tags; goto check }
@@ -216,7 +217,12 @@ check:
     goto done
   };
 follow:
-  atomic { (landed != 0) -> assert(landed == 1 || landed - 2 >= fresh_low) };
+  atomic {
+    if
+    :: (landed == 1) -> landed = 0; hard_low = hard_bound; goto look
+    :: (landed > 1) -> assert(landed - 2 >= fresh_low)
+    fi
+  };
 done:
   atomic {
     forget_value();
@@ -242,7 +248,7 @@ inline land(how) {
   }
 }
 
-/* What other fetches do: loads, and restamps. How they hand over a stale copy is in stale.pml. */
+/* What other fetches do: loads, and restamps. */
 proctype Others() {
   bit marked, ver;
   byte v = NONE, vt, vh, vs, t, h, s;
