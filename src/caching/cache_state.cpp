@@ -231,12 +231,11 @@ load_ticket cache_state::begin(const key& k) {
   const std::string token = random_token();
   const std::string text{stamp.str()};
   const std::vector<request> requests{request::run(
-      scripts::acquire(), value_names(k), {token, text, decimal(options_.lease_ttl), "force", "0", "header", ""})};
+      scripts::acquire(), value_names(k), {token, text, decimal(options_.lease_ttl), "force", "0", "header", "", ""})};
   const auto replies = ask_or_throw(by, requests);
   load_ticket ticket{.key = k.str(), .lease = token + ' ' + text, .stamp = text};
-  if (replies[0][0].str() == "lease") {
-    ticket.began_at = time_of(replies[0][1], replies[0][2]);
-  }
+  ticket.began_at = time_of(replies[0][1], replies[0][2]);
+  if (replies[0][3].integer() == 1) ticket.lease = "void";  // while a hold is on nothing that is begun may be stored
   return ticket;
 }
 

@@ -252,7 +252,8 @@ fetch_step fetch_machine::take_lease() {
                                      std::exchange(take_over_, false) ? "takeover" : "load",
                                      decimal(enough),
                                      rules_.bare ? "bare" : "header",
-                                     unusable_ ? bytes_ : std::string{}};
+                                     unusable_ ? bytes_ : std::string{},
+                                     header_ && !rules_.bare ? first_line_ : std::string{}};
   return ask(asking::lease, {request::run(scripts::acquire(), names_, std::move(arguments))});
 }
 
@@ -277,6 +278,7 @@ fetch_step fetch_machine::leased(std::span<reply> replies, time_point now) {
     lease_ = token_ + ' ' + std::string{stamp_->str()};
     began_at_ = time_of(got[1], got[2]);
     held_ = got[3].integer() == 1;
+    if (got[4].integer() != 1) header_.reset();  // what was seen is gone, and must not be built on
     identity_ = lease_;
     may_lead_ = true;
     return fetch_step::board;
@@ -326,7 +328,8 @@ fetch_step fetch_machine::flight_ended(bool with_value) {
   return redis_failed_ ? give_up(reason_) : look_again();
 }
 
-fetch_step fetch_machine::woken(time_point now) { return now >= *patience_ends_ ? waited() : take_lease(); }
+/// The stamps may have changed meanwhile too.
+fetch_step fetch_machine::woken(time_point now) { return now >= *patience_ends_ ? waited() : begin(); }
 
 fetch_step fetch_machine::waited() {
   last_resort_is_load_ = true;

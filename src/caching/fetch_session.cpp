@@ -59,6 +59,8 @@ void fetch_session::answered(std::vector<reply> replies) {
 }
 
 void fetch_session::unanswered(const error& why) {
+  // The lease may be taken later than this, and say of an old load that it is current.
+  if (machine.asks_for_lease() && announced_) on_.under_way().leave(key_.str(), announced_);
   on_.count(machine.ends_load() ? cache_event::store_failure : cache_event::read_failure);
   step = machine.unanswered(why);
 }

@@ -65,6 +65,8 @@ class flights {
   /// lead, or is withdrawn; nobody has joined it then.
   std::shared_ptr<flight> announce(const std::string& key, std::string_view identity);
   void withdraw(const std::string& key, const std::shared_ptr<flight>& mine) noexcept;
+  /// Nobody joins it from now on; those who have are told when it lands.
+  void leave(const std::string& key, const std::shared_ptr<flight>& mine) noexcept { remove(key, mine); }
   /// Ends a flight, with a result or what was thrown.
   void land(const std::string& key, const std::shared_ptr<flight>& mine, std::optional<fetched> result,
             std::exception_ptr fault) noexcept;

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <functional>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -285,4 +286,43 @@ TEST_CASE("values are stored again when an invalidation no longer holds") {
   CHECK(eventually([&] { return one.cache.fetch(the_key(), [] { return kpi{1}; }).stored(); }));
   one.cache.invalidate(the_key(), {.hold = 60s});
   CHECK_FALSE(one.cache.fetch(the_key(), [] { return kpi{1}; }).stored());
+}
+
+TEST_CASE("what is begun in a hold is not stored, also when the hold is over by then") {
+  const redis_rig redis;
+  site one;
+  one.cache.invalidate(the_key(), {.hold = 1h});
+  const auto ticket = one.cache.begin(the_key());
+  REQUIRE(redis.client.execute("DEL", "{" + the_key().str() + "}#hold").integer() == 1);
+  CHECK_FALSE(one.cache.put(the_key(), kpi{1, "of a replica"}, ticket));
+  CHECK_FALSE(one.cache.get(the_key()).has_value());
+}
+
+TEST_CASE("a ticket taken after a failed load is good") {
+  const redis_rig redis;
+  site one;
+  CHECK(
+      support::thrown_by([&] { return one.cache.fetch(the_key(), []() -> kpi { throw std::runtime_error{"no"}; }); }));
+  const auto ticket = one.cache.begin(the_key());
+  CHECK(one.cache.put(the_key(), kpi{1, "new"}, ticket));
+  CHECK(one.cache.get(the_key()).has_value());
+}
+
+TEST_CASE("a loader is not shown a value that was invalidated after it was seen") {
+  const redis_rig redis;
+  site one{{.stale_for = 1h}};
+  one.cache.put(the_key(), {1, "old"});
+  one.cache.expire(the_key());
+  const auto shown = [&](bool invalidated) {
+    bool seen = false;
+    (void)one.cache.fetch(the_key(), [&](const tn::key&, tn::load_context& load) {
+      seen = load.previous<kpi>() != nullptr;
+      load.do_not_store();
+      return kpi{2, "new"};
+    });
+    return seen != invalidated;
+  };
+  CHECK(shown(false));
+  one.cache.invalidate(the_key());
+  CHECK(shown(true));
 }

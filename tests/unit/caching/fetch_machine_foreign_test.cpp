@@ -73,3 +73,15 @@ TEST_CASE("a value of another version under current stamps is named when the lea
   CHECK(on.tested.take_findings().defect);
   CHECK(on.asks() == texts{on.acquire("load", now_stamp, "0", theirs)});
 }
+
+TEST_CASE("a loader is shown what was seen only if it is still there when the lease is taken") {
+  for (const std::int64_t same : {1, 0}) {
+    bench on{{.stale_for = 1h}};
+    on.begin();
+    const std::string stale = value("old", {.stale = 1h});
+    REQUIRE(on.answer({number(5), text(stale), text(now_stamp)}) == step::ask);
+    CHECK(on.tested.requests().back().words().back() == stale.substr(0, stale.find('\n')));
+    on.answer({list({text("lease"), text("1000"), text("5"), number(0), number(same)})});
+    CHECK(on.tested.has_candidate() == (same == 1));
+  }
+}

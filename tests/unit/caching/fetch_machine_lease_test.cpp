@@ -84,11 +84,11 @@ TEST_CASE("a lease of another process is waited for until it may end or patience
   }
 }
 
-TEST_CASE("who is woken asks for the lease again, and patience goes on from the first time") {
+TEST_CASE("who is woken looks and asks for the lease again, and patience goes on from the first time") {
   bench on;
   wait_for_lease(on);
   on.now += 1500ms;
-  REQUIRE(on.tested.woken(on.now) == step::ask);
+  REQUIRE(on.wake() == step::ask);
   CHECK(on.asks() == texts{on.acquire()});
   SECTION("a value is there") {
     REQUIRE(on.answer({lease_hit(value("theirs"), 300'000)}) == step::decode);
@@ -247,7 +247,7 @@ TEST_CASE("a takeover is asked for once: who meets a lease under the same stamps
   REQUIRE(on.answer({lease_busy(theirs)}) == step::board);
   CHECK(on.tested.identity() == theirs);
   REQUIRE(on.board(boarding::nobody) == step::await_wakeup);
-  on.tested.woken(on.now);
+  on.wake();
   CHECK(on.asks() == texts{on.acquire("load")});
 }
 

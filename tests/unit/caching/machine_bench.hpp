@@ -88,7 +88,7 @@ inline load_outcome outcome(std::string payload = "new", std::vector<std::string
 }
 
 /// Replies of the script that gives leases.
-inline reply lease_given() { return list({text("lease"), text("1000"), text("5"), number(0)}); }
+inline reply lease_given() { return list({text("lease"), text("1000"), text("5"), number(0), number(1)}); }
 inline reply lease_busy(std::string_view lease, std::int64_t life = 3000) {
   return list({text("busy"), text(lease), number(life), number(0)});
 }
@@ -97,7 +97,7 @@ inline reply lease_hit(std::string_view bytes, std::int64_t life) {
 }
 inline reply marker(std::int64_t life) { return list({text("failed"), number(life)}); }
 /// The same while nothing may be stored.
-inline reply held_lease() { return list({text("lease"), text("1000"), text("5"), number(1)}); }
+inline reply held_lease() { return list({text("lease"), text("1000"), text("5"), number(1), number(1)}); }
 inline reply held_busy(std::string_view lease) { return list({text("busy"), text(lease), number(3000), number(1)}); }
 
 inline std::string script_name(const tenantry::script* which) {
@@ -112,6 +112,8 @@ inline std::string script_name(const tenantry::script* which) {
 inline std::string words_of(const request& each) {
   std::string line = each.is_script() ? script_name(each.what()) : "";
   for (const std::string& word : each.words()) line += (line.empty() ? "" : " ") + word;
+  // The first line of the value that was seen, which a test looks at by itself.
+  if (each.what() == &scripts::acquire()) line.resize(line.size() - each.words().back().size() - 1);
   return line;
 }
 
@@ -134,6 +136,14 @@ struct bench {
   step no_answer() {
     ++trips;
     return tested.unanswered({tenantry::errc::timeout, tenantry::execution::unknown, "no answer"});
+  }
+  /// Woken, and the look after it finds nothing.
+  step wake() {
+    if (const step next = tested.woken(now); next != step::ask) return next;
+    std::vector<reply> replies(rules.needs_life() ? 3 : 2);
+    if (rules.needs_life()) replies.front() = number(-2);
+    replies.back() = text(now_stamp);
+    return answer(std::move(replies));
   }
   step board(boarding how) { return tested.boarded(how, now); }
 
