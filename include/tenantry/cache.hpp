@@ -25,8 +25,8 @@
 namespace tenantry {
 
 struct invalidate_options {
-  /// What is loaded or begun for so long after the invalidation is not stored, for databases whose replicas lag. A plain
-  /// `put` is: its caller knows the value to be current.
+  /// What is loaded or begun for so long after the invalidation is not stored, for databases whose replicas lag. A
+  /// plain `put` is: its caller knows the value to be current.
   std::chrono::milliseconds hold{0};
 };
 
