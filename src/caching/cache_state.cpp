@@ -190,7 +190,7 @@ std::string cache_state::sealed(const key& k, const any_value& value, const load
 }
 
 /// What keeps the stamp as long as the value needs it.
-std::vector<request> cache_state::storing(const key& k, const tenant_stamp&, std::chrono::milliseconds life) const {
+std::vector<request> cache_state::storing(const key& k, std::chrono::milliseconds life) const {
   std::vector<request> requests;
   if (!rules_.bare) {
     requests.push_back(request::of("PEXPIRE", stamp_key(k.tenant()), decimal(stamp_life(life)), "GT"));
@@ -217,7 +217,7 @@ void cache_state::put_now(const key& k, const any_value& value) {
   std::chrono::microseconds now{0};
   if (!rules_.bare) std::tie(stamp, now) = current_stamp(by, k);
   const auto life = outcome.ttl + outcome.stale_for;
-  std::vector<request> requests = storing(k, stamp, life);
+  std::vector<request> requests = storing(k, life);
   const auto names = value_names(k);
   requests.push_back(request::run(scripts::put(), {names[0], names[1], names[2]},
                                   {sealed(k, value, outcome, stamp, now), decimal(life)}));
@@ -249,7 +249,7 @@ bool cache_state::put(const key& k, const any_value& value, const load_ticket& t
   const auto stamp = tenant_stamp::parse(ticket.stamp);
   if (!stamp) throw invalid_option{"load_ticket: it was not made by cache::begin"};
   const auto life = outcome.ttl + outcome.stale_for;
-  std::vector<request> requests = storing(k, *stamp, life);
+  std::vector<request> requests = storing(k, life);
   requests.push_back(request::of("GET", stamp_key(tenant)));
   requests.push_back(request::run(scripts::store(), value_names(k),
                                   {ticket.lease, sealed(k, value, outcome, *stamp, ticket.began_at), decimal(life)}));

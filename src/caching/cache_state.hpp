@@ -94,7 +94,7 @@ class cache_state {
   void put_now(const key& k, const any_value& value);
   std::vector<reply> ask_or_throw(const caller& by, std::span<const request> requests);
   std::pair<tenant_stamp, std::chrono::microseconds> current_stamp(const caller& by, const key& k);
-  std::vector<request> storing(const key& k, const tenant_stamp& stamp, std::chrono::milliseconds life) const;
+  std::vector<request> storing(const key& k, std::chrono::milliseconds life) const;
   [[nodiscard]] std::string sealed(const key& k, const any_value& value, const load_outcome& outcome,
                                    const tenant_stamp& stamp, std::chrono::microseconds computed_at);
 
