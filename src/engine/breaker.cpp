@@ -2,6 +2,7 @@
 
 #include "engine/jitter.hpp"
 
+#include <algorithm>
 #include <string>
 
 namespace tenantry::detail {
@@ -90,8 +91,9 @@ bool breaker::allow_probe(time_point now) {
   return true;
 }
 
-bool breaker::close() {
+bool breaker::close(time_point now, std::uint64_t openings) {
   const std::lock_guard held{mutex_};
+  if (state() == breaker_state::open && openings == openings_) until_ = std::min(until_, now);
   if (state() != breaker_state::half_open) return false;
   for (auto& each : seconds_) each.store(0, std::memory_order_relaxed);
   in_a_row_.store(0, std::memory_order_relaxed);
@@ -104,6 +106,7 @@ void breaker::open(time_point now, double random01) noexcept {
   const std::chrono::milliseconds most_of_it = doubled(options_.open_for, times_opened_, options_.longest_open_for);
   if (times_opened_ < 32) ++times_opened_;
   until_ = now + between(most_of_it / 2, most_of_it, random01);
+  openings_.fetch_add(1, std::memory_order_relaxed);
   state_.store(breaker_state::open, std::memory_order_relaxed);
 }
 

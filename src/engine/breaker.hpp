@@ -25,11 +25,12 @@ enum class breaker_state : unsigned char { closed, open, half_open };
 /// "closed", "open" or "half_open".
 [[nodiscard]] std::string_view to_string(breaker_state state) noexcept;
 
-/// Closed: all calls pass. Open: none does, until the time is over. Half open: one call at a time passes as a probe; a
-/// success closes the breaker, a failure opens it for longer.
+/// Closed: all calls pass. Open: none does, until the time is over, or a call that was made without asking has
+/// succeeded. Half open: one call at a time passes as a probe; a success closes the breaker, a failure opens it for
+/// longer.
 ///
 /// Not promised: that an outcome that comes in while half open is the probe's. One of an earlier call counts the same.
-/// While open, outcomes are not counted.
+/// While open, failures and the successes of calls that began before are not counted.
 ///
 /// Threads: all members from any thread. Closed and without failures, `allow` is one atomic read, and `succeeded` two
 /// and one atomic addition.
@@ -46,9 +47,10 @@ class breaker {
     return state_.load(std::memory_order_relaxed) == breaker_state::closed || allow_probe(now);
   }
 
-  /// The server answered, if only with an error. True when this closed the breaker.
-  bool succeeded(time_point now) {
-    if (state_.load(std::memory_order_relaxed) != breaker_state::closed) return close();
+  /// The server answered, if only with an error. `openings` are those before the call. True when this closed the
+  /// breaker.
+  bool succeeded(time_point now, std::uint64_t openings) {
+    if (state_.load(std::memory_order_relaxed) != breaker_state::closed) return close(now, openings);
     count(now, one_success);
     if (in_a_row_.load(std::memory_order_relaxed) != 0) in_a_row_.store(0, std::memory_order_relaxed);
     return false;
@@ -60,6 +62,8 @@ class breaker {
 
   /// Changes only in the members above: a breaker that nobody asks stays open.
   [[nodiscard]] breaker_state state() const noexcept { return state_.load(std::memory_order_relaxed); }
+  /// How often it has opened.
+  [[nodiscard]] std::uint64_t openings() const noexcept { return openings_.load(std::memory_order_relaxed); }
 
  private:
   // A second of the window: its number in the upper 20 bits, then 22 bits of failures and 22 of successes.
@@ -96,12 +100,13 @@ class breaker {
   void count_slowly(std::uint64_t second, std::uint64_t one) noexcept;
   [[nodiscard]] bool too_many(time_point now) const noexcept;
   bool allow_probe(time_point now);
-  bool close();
+  bool close(time_point now, std::uint64_t openings);
   void open(time_point now, double random01) noexcept;
 
   const breaker_options options_;
   std::atomic<breaker_state> state_ = breaker_state::closed;
   std::atomic<std::uint32_t> in_a_row_ = 0;
+  std::atomic<std::uint64_t> openings_ = 0;
   std::array<std::atomic<std::uint64_t>, places> seconds_{};
 
   std::mutex mutex_;      // held to change state_

@@ -155,9 +155,9 @@ async_lane& engine::coroutine_lane(std::span<const command> commands, lane_choic
   return lane;
 }
 
-void engine::count(const std::optional<failure>& failed, net::clock::time_point now) {
+void engine::count(const std::optional<failure>& failed, net::clock::time_point now, std::uint64_t openings) {
   if (!failed) {
-    if (breaker_.succeeded(now)) {
+    if (breaker_.succeeded(now, openings)) {
       notify(options_.observer, events::breaker_closed, {{.name = "endpoint", .value = std::string_view{endpoint_}}});
     }
     return;
@@ -169,7 +169,6 @@ void engine::count(const std::optional<failure>& failed, net::clock::time_point 
     }
   }
   if (counts_against_server(failed->code) && breaker_.failed(now, random_fraction())) {
-    ++breaker_openings_;
     notify(options_.observer, events::breaker_opened,
            {{.name = "endpoint", .value = std::string_view{endpoint_}},
             {.name = "code", .value = to_string(failed->code)}});
@@ -185,9 +184,10 @@ void engine::run(std::span<const command> commands, std::span<reply> replies, co
   call_terms terms = terms_of(how, deadline);
   retry_machine retries{commands, how.retry, deadline, budget_};
   for (;;) {
+    const std::uint64_t openings = breaker_.openings();
     const auto failed = lane.run(commands, replies, terms);
     const auto now = net::clock::now();
-    count(failed, now);
+    count(failed, now, openings);
     if (is_final(failed, replies)) return;
     const auto next = retries.again(failed, replies, now, random_fraction());
     if (!next && failed) raise(*failed, commands);
@@ -214,10 +214,11 @@ task<Replies> engine::async_run(Commands commands, Replies replies, call_options
   call_terms terms = terms_of(how, deadline);
   retry_machine retries{sent, how.retry, deadline, budget_};
   for (;;) {
+    const std::uint64_t openings = breaker_.openings();
     async_call call{lane, sent, answers, terms};
     const auto failed = co_await call;
     const auto now = net::clock::now();
-    count(failed, now);
+    count(failed, now, openings);
     if (is_final(failed, answers)) break;
     const auto next = retries.again(failed, answers, now, random_fraction());
     if (!next && failed) raise(*failed, sent);
@@ -296,9 +297,10 @@ task<Replies> engine::async_run_exclusive(std::shared_ptr<exclusive_lane> on, Co
   const std::shared_ptr<async_lane> lane = on->lane;
   for (const command& each : sent) note_opening(each, on->state);
   const call_terms terms = terms_of(how, deadline_of(how));
+  const std::uint64_t openings = breaker_.openings();
   async_call call{*lane, sent, answers, terms};
   const auto failed = co_await call;
-  count(failed, net::clock::now());
+  count(failed, net::clock::now(), openings);
   if (failed) raise(*failed, sent);
   for (std::size_t i = 0; i < sent.size(); ++i) note_end(sent[i], answers[i], on->state);
   if constexpr (std::is_same_v<Replies, reply>) {
@@ -314,8 +316,9 @@ template task<std::vector<reply>> engine::async_run_exclusive(std::shared_ptr<ex
 void engine::run_exclusive(blocking_driver& connection, std::span<const command> commands, std::span<reply> replies,
                            const call_options& how) {
   const visit under_way{calls_};
+  const std::uint64_t openings = breaker_.openings();
   const auto failed = connection.run(commands, replies, terms_of(how, deadline_of(how)));
-  count(failed, net::clock::now());
+  count(failed, net::clock::now(), openings);
   if (failed) raise(*failed, commands);
 }
 
@@ -364,7 +367,7 @@ client_metrics engine::metrics() const {
   if (async_.get() != nullptr) all.lanes.push_back(async_.get()->metrics());
   if (async_bulk_.get() != nullptr) all.lanes.push_back(async_bulk_.get()->metrics());
   all.breaker = to_string(breaker_.state());
-  all.breaker_openings = breaker_openings_;
+  all.breaker_openings = breaker_.openings();
   return all;
 }
 

@@ -112,7 +112,8 @@ class engine {
   [[nodiscard]] call_terms terms_of(const call_options& how, net::clock::time_point deadline) const;
   blocking_driver& blocking_lane(std::span<const command> commands, lane_choice choice);
   async_lane& coroutine_lane(std::span<const command> commands, lane_choice choice);
-  void count(const std::optional<failure>& failed, net::clock::time_point now);
+  /// `openings` are those of the breaker before the call.
+  void count(const std::optional<failure>& failed, net::clock::time_point now, std::uint64_t openings);
   /// Calls `what` with each part that has connections.
   template <class What>
   void for_each_part(What what);
@@ -126,7 +127,6 @@ class engine {
   std::atomic<net::clock::time_point> close_at_ = forever;  // then
   std::atomic<int> calls_ = 0;                              // blocking ones, until they have left
   once_per_second overloads_;
-  std::atomic<std::uint64_t> breaker_openings_ = 0;
 
   opened_later<thread_pool> pool_;
   resume_all resume_;

@@ -57,14 +57,14 @@ TEST_CASE("a success between failures starts the row again") {
   breaker one{{.min_calls = 1'000}};
   for (int i = 0; i < 50; ++i) {
     for (int k = 0; k < 4; ++k) CHECK_FALSE(one.failed(start, 0.5));
-    CHECK_FALSE(one.succeeded(start));
+    CHECK_FALSE(one.succeeded(start, one.openings()));
   }
   CHECK(one.state() == state::closed);
 }
 
 TEST_CASE("half of at least twenty calls failing opens the breaker") {
   breaker one{by_ratio()};
-  for (int i = 0; i < 10; ++i) one.succeeded(start);
+  for (int i = 0; i < 10; ++i) one.succeeded(start, one.openings());
   for (int i = 0; i < 9; ++i) CHECK_FALSE(one.failed(start + 1s, 0.5));
   CHECK(one.failed(start + 2s, 0.5));
 
@@ -76,7 +76,7 @@ TEST_CASE("half of at least twenty calls failing opens the breaker") {
 TEST_CASE("fewer failures than the share leave the breaker closed") {
   breaker one{by_ratio()};
   for (int i = 0; i < 1'000; ++i) {
-    one.succeeded(start);
+    one.succeeded(start, one.openings());
     if (i % 3 == 0) one.failed(start, 0.5);
   }
   CHECK(one.state() == state::closed);
@@ -106,7 +106,7 @@ TEST_CASE("the share is that of a window of ten seconds under random outcomes") 
       model.emplace_back(second, fails);
       while (model.front().first <= second - 10) model.pop_front();
       if (!fails) {
-        one.succeeded(now);
+        one.succeeded(now, one.openings());
         continue;
       }
       std::size_t bad = 0;
@@ -133,11 +133,11 @@ TEST_CASE("a probe that succeeds closes the breaker, and what was before is forg
   breaker one{{}};
   open(one, start);
   REQUIRE(one.allow(start + 500ms));
-  CHECK(one.succeeded(start + 510ms));
+  CHECK(one.succeeded(start + 510ms, one.openings()));
   CHECK(one.state() == state::closed);
   CHECK(one.allow(start + 510ms));
   CHECK(one.allow(start + 510ms));
-  CHECK_FALSE(one.succeeded(start + 510ms));
+  CHECK_FALSE(one.succeeded(start + 510ms, one.openings()));
   for (int i = 0; i < 4; ++i) CHECK_FALSE(one.failed(start + 520ms, 0.5));
   CHECK(one.state() == state::closed);
 }
@@ -156,7 +156,7 @@ TEST_CASE("each probe that fails doubles the time up to ten seconds, and a succe
   }
   now += 10s;
   REQUIRE(one.allow(now));
-  REQUIRE(one.succeeded(now));
+  REQUIRE(one.succeeded(now, one.openings()));
   open(one, now);
   CHECK_FALSE(one.allow(now + 499ms));
   CHECK(one.allow(now + 500ms));
@@ -176,22 +176,34 @@ TEST_CASE("a probe whose outcome never comes makes room for another") {
   CHECK_FALSE(one.allow(start + 2999ms));
   CHECK(one.allow(start + 3s));
   CHECK_FALSE(one.allow(start + 3s));
-  CHECK(one.succeeded(start + 3s));
+  CHECK(one.succeeded(start + 3s, one.openings()));
 }
 
-TEST_CASE("outcomes that come while the breaker is open change nothing") {
+TEST_CASE("failures that come while the breaker is open change nothing, nor do successes of calls that began before") {
   breaker one{{}};
+  const auto before = one.openings();
   open(one, start);
-  CHECK_FALSE(one.succeeded(start + 10ms));
+  CHECK_FALSE(one.succeeded(start + 10ms, before));
   for (int i = 0; i < 100; ++i) CHECK_FALSE(one.failed(start + 400ms, longest));
   CHECK(one.state() == state::open);
   CHECK_FALSE(one.allow(start + 499ms));
   CHECK(one.allow(start + 500ms));
 }
 
+TEST_CASE("a call that was made while the breaker was open, and succeeded, lets the next one probe") {
+  breaker one{{}};
+  open(one, start);
+  CHECK_FALSE(one.succeeded(start + 10ms, one.openings()));
+  CHECK(one.state() == state::open);
+  CHECK(one.allow(start + 10ms));
+  CHECK_FALSE(one.allow(start + 11ms));
+  CHECK(one.succeeded(start + 12ms, one.openings()));
+  CHECK(one.state() == state::closed);
+}
+
 TEST_CASE("millions of calls in a second do not spill into other counts") {
   breaker one{by_ratio()};
-  for (int i = 0; i < (1 << 22) + 5; ++i) one.succeeded(start);
+  for (int i = 0; i < (1 << 22) + 5; ++i) one.succeeded(start, one.openings());
   for (int i = 0; i < 1'000; ++i) REQUIRE_FALSE(one.failed(start, 0.5));
   for (int i = 0; i < 19; ++i) REQUIRE_FALSE(one.failed(start + 20s, 0.5));  // a later second is counted again
   CHECK(one.failed(start + 20s, 0.5));
@@ -201,7 +213,7 @@ TEST_CASE("a closed breaker does not remember the failures that opened it") {
   breaker one{by_ratio()};
   open(one, start);
   REQUIRE(one.allow(start + 500ms));
-  REQUIRE(one.succeeded(start + 500ms));
+  REQUIRE(one.succeeded(start + 500ms, one.openings()));
   for (int i = 0; i < 19; ++i) CHECK_FALSE(one.failed(start + 500ms, 0.5));
   CHECK(one.failed(start + 500ms, 0.5));
 }
@@ -237,14 +249,14 @@ TEST_CASE("threads that report together are told of each opening and closing onc
           if ((i / 100 + t) % 3 == 0) {
             openings += one.failed(now, 0.5) ? 1 : 0;
           } else {
-            closings += one.succeeded(now) ? 1 : 0;
+            closings += one.succeeded(now, one.openings()) ? 1 : 0;
           }
         }
       });
     }
   }
   while (one.state() != state::closed) {
-    if (one.allow(start + 1h)) closings += one.succeeded(start + 1h) ? 1 : 0;
+    if (one.allow(start + 1h)) closings += one.succeeded(start + 1h, one.openings()) ? 1 : 0;
   }
   CHECK(openings >= closings);  // a failed probe opens again
   CHECK((openings == 0) == (closings == 0));
