@@ -46,7 +46,8 @@ set(floor_caching_files
     detail/wait_graph.hpp
     invalidator.hpp
     load_context.hpp
-    sweep.hpp)
+    sweep.hpp
+    undelivered.hpp)
 set(floor_limiting_files)
 set(floor_messaging_files)
 set(floor_outside_files tenantry.hpp testing/redis_server.hpp)

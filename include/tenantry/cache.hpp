@@ -11,6 +11,7 @@
 #include <tenantry/key.hpp>
 #include <tenantry/load_context.hpp>
 #include <tenantry/task.hpp>
+#include <tenantry/undelivered.hpp>
 
 #include <chrono>
 #include <concepts>
@@ -26,7 +27,7 @@ namespace tenantry {
 
 struct invalidate_options {
   /// What is loaded or begun for so long after the invalidation is not stored, for databases whose replicas lag. A
-  /// plain `put` is: its caller knows the value to be current.
+  /// plain `put` is: its caller knows the value to be current. From 0 to 100 years.
   std::chrono::milliseconds hold{0};
 };
 
@@ -57,9 +58,10 @@ struct invalidate_options {
 ///           is loading.
 /// Cost:     a hit one round trip, two when a tag of the tenant was invalidated since. A miss two, and one to store;
 ///           one more with tags.
-/// Threads:  safe on one object from many threads. The loader is called on the thread of the fetch.
-/// Lifetime: the client must outlive the cache, and the cache its calls. A loader given to the constructor must be
-///           callable from many threads.
+/// Threads:  safe on one object from many threads. The cache's own loader is called on `cache_options::executor`, or
+///           without one on the thread of the fetch.
+/// Lifetime: the client must outlive the cache, and the cache its calls and tasks. A loader given to the constructor
+///           must be callable from many threads. The destructor waits for loads in the background, as `close`.
 template <class T, class Codec = default_codec<T>>
 class cache {
   static_assert(
@@ -80,6 +82,7 @@ class cache {
                   "tenantry: a loader is called with (), (const key&) or (const key&, "
                   "load_context&) and returns the value, an optional or a task of it");
     loader_ = std::make_shared<const detail::own_loader<T>>(std::move(loader));
+    anywhere_ = {loader_, &loader_->async};
   }
   /// And one that loads many keys at once for `fetch_many`, called with (std::span<const key>) or
   /// (std::span<const key>, load_context&), which returns a vector of T or of std::optional<T> in the order of the
@@ -96,17 +99,27 @@ class cache {
   /// The value of this key, from Redis or else from the cache's own loader.
   ///
   /// Errors: invalid_option when the cache has no loader.
-  [[nodiscard]] cached<T> fetch(const key& k) { return cached<T>{core_.fetch(k, own().blocking)}; }
+  [[nodiscard]] cached<T> fetch(const key& k) { return cached<T>{core_.fetch(k, own().blocking, anywhere_)}; }
   /// The same for coroutines. A loader that returns a task is awaited.
-  [[nodiscard]] task<cached<T>> async_fetch(key k) { return async_fetch_with(core_, std::move(k), own_async()); }
+  [[nodiscard]] task<cached<T>> async_fetch(key k) {
+    own();
+    return typed(core_.async_fetch(std::move(k), anywhere_, nullptr));
+  }
+  /// Inside of a loader that is a coroutine, its own or another cache's: never waits for the load of another process,
+  /// and fetching a key that is being loaded around it is recursive_load. (The others are known by their thread.)
+  [[nodiscard]] task<cached<T>> async_fetch(key k, const load_context& inside) {
+    own();
+    return typed(core_.async_fetch(std::move(k), anywhere_, detail::load_access::chain(inside)));
+  }
   /// All of these, in their order: one round trip when all are there, and otherwise as few as for one key. What is
   /// missing is loaded and stored first, then the loads of others are waited for.
   /// Errors: what the first load failed with; the others are stored all the same.
   [[nodiscard]] std::vector<cached<T>> fetch_many(std::span<const key> keys) {
-    std::vector<cached<T>> values;
-    for (detail::fetched& each : core_.fetch_many(keys, own().blocking, load_all_))
-      values.emplace_back(std::move(each));
-    return values;
+    return typed(core_.fetch_many(keys, own().blocking, anywhere_, load_all_));
+  }
+  [[nodiscard]] task<std::vector<cached<T>>> async_fetch_many(std::vector<key> keys) {
+    own();
+    return typed(core_.async_fetch_many(std::move(keys), anywhere_, load_all_));
   }
 
   /// The value of this key, from Redis or else from this loader, which runs inside this call only.
@@ -115,9 +128,12 @@ class cache {
     static_assert(
         detail::loader_of<std::remove_reference_t<Loader>, T>,
         "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
-    return cached<T>{core_.fetch(k, [&](const key& which, load_context& context) {
-      return detail::value_of<T>(detail::call_loader(loader, which, context));
-    })};
+    return cached<T>{core_.fetch(
+        k,
+        [&](const key& which, load_context& context) {
+          return detail::value_of<T>(detail::call_loader(loader, which, context));
+        },
+        nullptr)};
   }
 
   /// Wrong use: a key is rendered by a schema.
@@ -128,55 +144,78 @@ class cache {
 
   /// The fresh value in Redis, possibly `absent()`; nothing when there is none that can be used. Never calls a loader.
   /// Errors: as `caller::execute`. Cost: one round trip, or two as a hit.
-  [[nodiscard]] std::optional<cached<T>> get(const key& k) {
-    detail::looked_up found = core_.get(k);
-    if (!found.found) return std::nullopt;
-    return cached<T>{std::move(found.what)};
-  }
+  [[nodiscard]] std::optional<cached<T>> get(const key& k) { return typed(core_.get(k)); }
+  [[nodiscard]] task<std::optional<cached<T>>> async_get(key k) { return typed(core_.async_get(std::move(k))); }
 
   /// Stores a value that the caller knows to be current: loads that are under way store nothing.
   /// Errors: as `caller::execute`; error (encode) when the codec refuses the value. Cost: two round trips.
-  void put(const key& k, const T& value) { core_.put(k, std::make_shared<const T>(value)); }
+  void put(const key& k, const T& value) { core_.put(k, shared(value)); }
   /// Stores that there is none. Errors: also invalid_option without `negative_ttl`.
   void put(const key& k, std::nullopt_t) { core_.put(k, nullptr); }
+  [[nodiscard]] task<void> async_put(key k, T value) { return core_.async_put(std::move(k), shared(std::move(value))); }
+  [[nodiscard]] task<void> async_put(key k, std::nullopt_t) { return core_.async_put(std::move(k), nullptr); }
   /// For a value that is read from the database after this: `put` with the ticket stores it only if nothing was
   /// invalidated, put or begun meanwhile, within `lease_ttl`. Cost: two round trips.
   [[nodiscard]] load_ticket begin(const key& k) { return core_.begin(k); }
+  [[nodiscard]] task<load_ticket> async_begin(key k) { return core_.async_begin(std::move(k)); }
   /// True when it was stored. Cost: one round trip.
-  bool put(const key& k, const T& value, const load_ticket& ticket) {
-    return core_.put(k, std::make_shared<const T>(value), ticket);
+  bool put(const key& k, const T& value, const load_ticket& ticket) { return core_.put(k, shared(value), ticket); }
+  [[nodiscard]] task<bool> async_put(key k, T value, load_ticket ticket) {
+    return core_.async_put(std::move(k), shared(std::move(value)), std::move(ticket));
   }
 
   /// Removes the value of this key and the right of running loads to store theirs. After the change is committed, never
   /// before: a load in between would read the old data.
-  /// Errors: as `caller::execute`; then nothing is known to be removed. Cost: one round trip.
-  void invalidate(const key& k, invalidate_options how = {}) { core_.invalidate(k, how.hold); }
+  /// Errors: as `caller::execute`; then nothing is known to be removed. With undelivered::queue it returns
+  /// delivery::queued instead while Redis is away, and throws only what would not succeed later either, or when 10,000
+  /// are queued. Cost: one round trip.
+  delivery invalidate(const key& k, invalidate_options how = {}) { return core_.invalidate(k, how.hold); }
+  [[nodiscard]] task<delivery> async_invalidate(key k, invalidate_options how = {}) {
+    return core_.async_invalidate(std::move(k), how.hold);
+  }
   /// The next fetch loads anew; until that succeeds the value is kept as a stale copy. Running loads store nothing.
   /// Errors and cost: as `invalidate`.
-  void expire(const key& k) { core_.expire(k); }
+  delivery expire(const key& k) { return core_.expire(k); }
+  [[nodiscard]] task<delivery> async_expire(key k) { return core_.async_expire(std::move(k)); }
+
+  /// Ends loading in the background: loads that run are told by `load_context::stop`, and waited for; those that have
+  /// not begun fail with timeout_error (cancelled); later fetches load in their own call. False when some have not
+  /// ended in this time; the destructor waits for them.
+  bool close(std::chrono::milliseconds patience) { return core_.close(patience); }
 
   /// What happened so far. Threads: safe; the counters are read one after another.
   [[nodiscard]] cache_stats stats() const noexcept { return core_.stats(); }
 
  private:
-  static task<cached<T>> async_fetch_with(detail::cache_core& core, key k,
-                                          std::shared_ptr<const detail::any_async_loader> loader) {
-    auto fetching = core.async_fetch(std::move(k), std::move(loader));
+  static detail::any_value shared(T value) { return std::make_shared<const T>(std::move(value)); }
+  static std::vector<cached<T>> typed(std::vector<detail::fetched> all) {
+    std::vector<cached<T>> values;
+    values.reserve(all.size());
+    for (detail::fetched& each : all) values.emplace_back(std::move(each));
+    return values;
+  }
+  static std::optional<cached<T>> typed(detail::looked_up found) {
+    if (!found.found) return std::nullopt;
+    return cached<T>{std::move(found.what)};
+  }
+  static task<cached<T>> typed(task<detail::fetched> fetching) {
     detail::fetched what = co_await std::move(fetching);
     co_return cached<T>{std::move(what)};
+  }
+  template <class From>
+  static auto typed(task<From> asking) -> task<decltype(typed(std::declval<From>()))> {
+    From what = co_await std::move(asking);
+    co_return typed(std::move(what));
   }
   const detail::own_loader<T>& own() const {
     if (!loader_) throw invalid_option{"cache::fetch without a loader needs one in the constructor"};
     return *loader_;
   }
-  std::shared_ptr<const detail::any_async_loader> own_async() const {
-    own();
-    return {loader_, &loader_->async};
-  }
 
-  detail::cache_core core_;
   std::shared_ptr<const detail::own_loader<T>> loader_;
+  std::shared_ptr<const detail::any_async_loader> anywhere_;  // the same, where it may run after a call
   detail::any_batch_loader load_all_;
+  detail::cache_core core_;  // the last: its end waits for loads in the background
 };
 
 }  // namespace tenantry

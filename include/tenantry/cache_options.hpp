@@ -1,6 +1,9 @@
 #pragma once
 // How a cache keeps its values, and what it counts.
 
+#include <tenantry/executor.hpp>
+#include <tenantry/undelivered.hpp>
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -22,9 +25,13 @@ struct cache_options {
   double jitter = 0.1;
   /// How long beyond its ttl a value is kept, to be served when it cannot be loaded anew. 0: not at all.
   std::chrono::milliseconds stale_for{0};
-  /// The fraction of its ttl after which a value that is asked for is loaded anew by one of all processes, in its own
-  /// call, while all others go on with it: from 0 (never) to below 1.
+  /// The fraction of its ttl after which a value that is asked for is loaded anew by one of all processes, while all
+  /// others go on with it: from 0 (never) to below 1. In the background with an `executor`, else in the call that
+  /// asked.
   double refresh_ahead = 0;
+  /// The same, but at random (XFetch): the likelier the nearer the end is, as measured by how long the value took to
+  /// load. From 0 (never); 1 is usual, more is earlier. May be used with `refresh_ahead` or without.
+  double refresh_beta = 0;
   /// How long it is remembered that a loader had nothing to give. Nothing: not at all.
   std::optional<std::chrono::milliseconds> negative_ttl = std::nullopt;
 
@@ -35,6 +42,16 @@ struct cache_options {
   std::chrono::milliseconds lease_wait = std::chrono::seconds{5};
   /// How long a lease is renewed.
   std::chrono::milliseconds load_timeout = std::chrono::seconds{60};
+  /// Where the cache's own loader runs, so that callers can leave it behind; without one it runs on the thread of the
+  /// fetch, and for `async_fetch` on the executor that resumes it. Must have threads that do not wait in fetches.
+  tenantry::executor executor = {};
+  /// How long a caller waits for a load, its own or another's, when there is a stale copy to be given instead. The load
+  /// goes on, and stores what it gives. Nothing: as `lease_wait` says for loads of others, and to the end for its own.
+  /// Needs `executor` and `stale_for`.
+  std::optional<std::chrono::milliseconds> soft_timeout = std::nullopt;
+  /// How long it waits at all; then it gets a stale copy or, if there is none, timeout_error (load_timeout). The load
+  /// goes on. Needs `executor`.
+  std::optional<std::chrono::milliseconds> hard_timeout = std::nullopt;
   /// After a failed load no process tries again for so long; callers get a stale copy, or load_failed.
   std::chrono::milliseconds failure_throttle = std::chrono::seconds{1};
 
@@ -43,6 +60,8 @@ struct cache_options {
   std::uint32_t version = 0;
   /// The deadline of each round trip of this cache; the client's when empty.
   std::optional<std::chrono::milliseconds> redis_timeout = std::nullopt;
+  /// What `invalidate` and `expire` do while Redis is away.
+  tenantry::undelivered undelivered = tenantry::undelivered::fail;
 };
 
 /// Counts since a cache was made.
@@ -57,7 +76,9 @@ struct cache_stats {
   std::uint64_t loads = 0;            ///< values that a loader was asked for
   std::uint64_t load_failures = 0;    ///< those for which it threw
   std::uint64_t throttled = 0;        ///< fetches without a value, because a load had failed just before
+  std::uint64_t timeouts = 0;         ///< fetches without a value, because a load took longer than `hard_timeout`
   std::uint64_t waits = 0;            ///< fetches that waited for another's load
+  std::uint64_t refreshes = 0;        ///< loads of values that were still fresh
   std::uint64_t stores = 0;           ///< values written to Redis
   std::uint64_t store_failures = 0;   ///< values that Redis did not take
   std::uint64_t encode_failures = 0;  ///< values that the codec could not write

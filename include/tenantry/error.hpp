@@ -37,6 +37,7 @@ enum class errc {
   forked,            ///< the client was made before a fork, and this is the child
   recursive_load,    ///< a loader fetched the key that it is loading
   load_failed,       ///< the loader of this key failed a moment ago, and is not called again yet
+  load_timeout,      ///< the load takes longer than `cache_options::hard_timeout`; it goes on
 };
 
 /// What became of the command that failed.
@@ -102,7 +103,7 @@ class TENANTRY_EXPORT connection_error : public error {
   ~connection_error() override;
 };
 
-/// The deadline of a call passed, or its stop_token was triggered. Codes: timeout, cancelled.
+/// The deadline of a call passed, or its stop_token was triggered. Codes: timeout, cancelled, load_timeout.
 class TENANTRY_EXPORT timeout_error : public error {
  public:
   using error::error;

@@ -9,6 +9,9 @@
 #include <tenantry/tag.hpp>
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
+#include <tenantry/undelivered.hpp>
+
+#include <cstddef>
 
 namespace tenantry {
 
@@ -23,7 +26,8 @@ namespace tenantry {
 /// Lifetime: the client must outlive it and its tasks; a task may outlive the invalidator.
 class TENANTRY_EXPORT invalidator {
  public:
-  invalidator(const client& redis, catalog keys);
+  /// `undelivered` says what invalidations do while Redis is away.
+  invalidator(const client& redis, catalog keys, undelivered undelivered = undelivered::fail);
 
   /// A fetch that begins after this returned, in any process, gives no value whose load began before, also not as a
   /// stale copy. Running loads store nothing that is served. The memory comes back when the values expire, or by a
@@ -31,20 +35,24 @@ class TENANTRY_EXPORT invalidator {
   ///
   /// Keys:   `stamp:{acme}`, and for a tag `stamp:{acme}:tag:property%3A42`. Values of envelope::bare have no stamps
   ///   and are not reached.
-  /// Errors: as `caller::execute`; then nothing is known to be invalidated.
+  /// Errors: as `caller::execute`; then nothing is known to be invalidated. With undelivered::queue as
+  ///   `cache::invalidate`.
   /// Cost:   one round trip, whatever the number of values.
   /// Source: SET; for a tag a script (EVALSHA).
-  void invalidate(const tenant_id& tenant) const;
-  void invalidate(const tag& what) const;
-  [[nodiscard]] task<void> async_invalidate(const tenant_id& tenant) const;
-  [[nodiscard]] task<void> async_invalidate(const tag& what) const;
+  delivery invalidate(const tenant_id& tenant) const;
+  delivery invalidate(const tag& what) const;
+  [[nodiscard]] task<delivery> async_invalidate(const tenant_id& tenant) const;
+  [[nodiscard]] task<delivery> async_invalidate(const tag& what) const;
 
   /// The same, but softly: values are loaded anew by the next fetch, and stay to be given when that fails, where a
   /// cache keeps stale copies (`cache_options::stale_for`).
-  void expire(const tenant_id& tenant) const;
-  void expire(const tag& what) const;
-  [[nodiscard]] task<void> async_expire(const tenant_id& tenant) const;
-  [[nodiscard]] task<void> async_expire(const tag& what) const;
+  delivery expire(const tenant_id& tenant) const;
+  delivery expire(const tag& what) const;
+  [[nodiscard]] task<delivery> async_expire(const tenant_id& tenant) const;
+  [[nodiscard]] task<delivery> async_expire(const tag& what) const;
+
+  /// How many invalidations of this client's caches and invalidators are queued.
+  [[nodiscard]] std::size_t queued() const;
 
   /// Deletes what one tenant has in Redis, to get its memory back: in one pass over the database, the keys of all the
   /// catalog's schemas with their companions, and nothing else. `reading_monthly.all(acme, "unit-7")` instead of a
@@ -75,6 +83,7 @@ class TENANTRY_EXPORT invalidator {
  private:
   const client* redis_;
   catalog keys_;
+  undelivered undelivered_;
 };
 
 }  // namespace tenantry

@@ -18,7 +18,17 @@ namespace tenantry {
 
 namespace detail {
 struct load_access;
-}
+class led_load;
+
+/// A load and those it runs inside of, the innermost first.
+struct load_chain {
+  const void* cache;
+  std::string key;
+  std::shared_ptr<led_load> load;  // nothing where nobody can wait for it
+  bool holds_thread;               // its own, or one of those around it, until it has ended
+  std::shared_ptr<const load_chain> outer;
+};
+}  // namespace detail
 
 /// Given to a loader for one call. Threads: the loader's own.
 class TENANTRY_EXPORT load_context {
@@ -49,21 +59,24 @@ class TENANTRY_EXPORT load_context {
   std::vector<std::string> tags_;
   std::stop_token stop_;
   std::function<std::shared_ptr<const void>()> previous_;
+  std::shared_ptr<const detail::load_chain> chain_;
 };
 
 namespace detail {
 
 /// The cache's side of a load_context.
 struct load_access {
-  static load_context make(std::optional<tenant_id> tagged, std::stop_token stop,
-                           std::function<std::shared_ptr<const void>()> previous) {
+  static load_context make(std::shared_ptr<const load_chain> chain, std::optional<tenant_id> tagged,
+                           std::stop_token stop, std::function<std::shared_ptr<const void>()> previous) {
     load_context context;
+    context.chain_ = std::move(chain);
     context.tenant_ = std::move(tagged);
     context.stop_ = std::move(stop);
     context.previous_ = std::move(previous);
     return context;
   }
   static std::vector<std::string> tags(load_context& context) { return std::move(context.tags_); }
+  static const std::shared_ptr<const load_chain>& chain(const load_context& context) { return context.chain_; }
   static void tag(load_context& context, std::vector<std::string> names) { context.tags_ = std::move(names); }
 };
 

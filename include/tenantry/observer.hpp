@@ -34,8 +34,8 @@ struct event {
 ///
 ///     .observer = [](const tenantry::event& what) { log.info(what.name); }
 ///
-/// Never holds values, keys' names or credentials; `detail` is the library's or the server's sentence about the
-/// connection.
+/// Never holds values, keys' names or credentials; `detail` is a sentence of the library, of the server or, for
+/// load_failed, of the loader.
 /// Errors: what it throws is ignored, so that a failing log changes no call.
 /// Threads: called on whatever thread noticed, without locks held, and on several at once. It must not block: a call,
 /// or
@@ -67,6 +67,23 @@ inline constexpr std::string_view overloaded = "overloaded";
 inline constexpr std::string_view push_connected = "push_connected";
 /// A push connection ended; what it would have brought is missed until it is back. Fields: endpoint, code, detail.
 inline constexpr std::string_view push_lost = "push_lost";
+
+/// A loader threw. Fields: tenant; background: integer, 1 where no caller waits for it in any case; detail, what the
+/// exception says.
+inline constexpr std::string_view load_failed = "load_failed";
+/// A loaded value was not stored, because it was invalidated meanwhile or its lease was lost. Fields: tenant;
+/// milliseconds: integer, how long the load took.
+inline constexpr std::string_view load_fenced = "load_fenced";
+/// A fetch was answered with a stale copy. Fields: tenant.
+inline constexpr std::string_view stale_served = "stale_served";
+/// A load took longer than cache_options::hard_timeout, and goes on. Fields: tenant.
+inline constexpr std::string_view load_timeout = "load_timeout";
+/// Redis could not be told of an invalidation, which is queued. Fields: tenant; code; waiting: integer, how many are.
+inline constexpr std::string_view invalidation_queued = "invalidation_queued";
+/// Queued invalidations are in Redis. Fields: count: integer.
+inline constexpr std::string_view invalidations_delivered = "invalidations_delivered";
+/// The server refused queued invalidations for good. Fields: count: integer; code, detail of the last.
+inline constexpr std::string_view invalidations_dropped = "invalidations_dropped";
 
 }  // namespace events
 

@@ -28,4 +28,5 @@
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
 #include <tenantry/tls_options.hpp>
+#include <tenantry/undelivered.hpp>
 #include <tenantry/version.hpp>

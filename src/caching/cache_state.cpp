@@ -1,9 +1,5 @@
 #include "caching/cache_state.hpp"
 
-#include "caching/scripts.hpp"
-#include "caching/server_time.hpp"
-#include "caching/stamp_life.hpp"
-
 #include <tenantry/detail/ttl.hpp>
 #include <tenantry/error.hpp>
 
@@ -43,9 +39,22 @@ const cache_options& checked(const cache_options& options) {
   if (options.redis_timeout && *options.redis_timeout < 1ms) {
     throw invalid_option{"cache_options.redis_timeout is less than 1 ms"};
   }
+  if (!(options.refresh_beta >= 0.0 && options.refresh_beta <= 1000.0)) {
+    throw invalid_option{"cache_options.refresh_beta is not from 0 to 1000"};
+  }
+  if (options.soft_timeout) {
+    check(*options.soft_timeout, 1ms, "soft_timeout");
+    if (!options.executor) throw invalid_option{"cache_options.soft_timeout needs an executor"};
+    if (options.stale_for == 0ms) throw invalid_option{"cache_options.soft_timeout needs stale_for"};
+  }
+  if (options.hard_timeout) {
+    check(*options.hard_timeout, 1ms, "hard_timeout");
+    if (!options.executor) throw invalid_option{"cache_options.hard_timeout needs an executor"};
+  }
   if (options.envelope == envelope::bare) {
     if (options.stale_for > 0ms) throw invalid_option{"cache_options.stale_for needs envelope::header"};
     if (options.refresh_ahead > 0) throw invalid_option{"cache_options.refresh_ahead needs envelope::header"};
+    if (options.refresh_beta > 0) throw invalid_option{"cache_options.refresh_beta needs envelope::header"};
     if (options.negative_ttl) throw invalid_option{"cache_options.negative_ttl needs envelope::header"};
   }
   return options;
@@ -54,8 +63,11 @@ const cache_options& checked(const cache_options& options) {
 fetch_rules rules_of(const cache_options& options) {
   return {.stale_for = options.stale_for,
           .refresh_ahead = options.refresh_ahead,
+          .refresh_beta = options.refresh_beta,
           .lease_ttl = options.lease_ttl,
           .lease_wait = options.lease_wait,
+          .soft_timeout = options.soft_timeout,
+          .hard_timeout = options.hard_timeout,
           .failure_throttle = options.failure_throttle,
           .version = options.version,
           .bare = options.envelope == envelope::bare};
@@ -66,8 +78,6 @@ bool knows_all_scripts(std::span<const reply> replies) noexcept {
       replies, [](const reply& each) { return each.is_error() && each.error_text().starts_with("NOSCRIPT"); });
 }
 
-std::string decimal(std::chrono::milliseconds span) { return std::to_string(span.count()); }
-
 }  // namespace
 
 cache_state::cache_state(const client& redis, const cache_options& options, value_codec codec)
@@ -77,7 +87,8 @@ cache_state::cache_state(const client& redis, const cache_options& options, valu
       codec_{std::move(codec)},
       breaker_{seam::circuit_breaker(redis)},
       wakeups_{wakeups::of(redis)},
-      keeper_{lease_keeper::of(redis)} {}
+      keeper_{lease_keeper::of(redis)},
+      undelivered_{invalidation_queue::of(redis)} {}
 
 caller cache_state::through(const tenant_id& tenant) const {
   return redis_.with({.timeout = options_.redis_timeout, .retry = retry::idempotent, .tenant = &tenant});
@@ -153,137 +164,27 @@ load_outcome cache_state::outcome_of(const any_value& value, std::optional<std::
   return outcome;
 }
 
-/// Errors: also those of the server's error replies.
-std::vector<reply> cache_state::ask_or_throw(const caller& by, std::span<const request> requests) {
-  std::vector<reply> replies = send(by, requests);
-  for (std::size_t i = 0; i < replies.size(); ++i) {
-    if (replies[i].is_error()) throw server_error{requests[i].name(), replies[i].error_text()};
-  }
-  return replies;
+void cache_state::tell(std::string_view name, const tenant_id& tenant) const noexcept {
+  seam::notify(redis_, name, {{.name = "tenant", .value = std::string_view{tenant.str()}}});
 }
 
-/// The tenant's stamp, made if there is none, and the server's time.
-std::pair<tenant_stamp, std::chrono::microseconds> cache_state::current_stamp(const caller& by, const key& k) {
-  const tenant_stamp fresh = tenant_stamp::make();
-  const std::vector<request> requests{
-      request::of("SET", stamp_key(k.tenant()), std::string{fresh.str()}, "NX", "GET", "PX", decimal(stamp_life())),
-      request::of("TIME")};
-  const auto replies = ask_or_throw(by, requests);
-  const auto now = time_of(replies[1][0], replies[1][1]);
-  if (replies[0].is_nil()) return {fresh, now};
-  auto stamp = tenant_stamp::parse(replies[0].str());
-  if (!stamp) throw error{errc::unexpected_reply, execution::executed, stamp_key(k.tenant()) + " is no stamp"};
-  return {*std::move(stamp), now};
+void cache_state::tell(std::string_view name, const tenant_id& tenant, event_field also) const noexcept {
+  seam::notify(redis_, name, {{.name = "tenant", .value = std::string_view{tenant.str()}}, also});
 }
 
-std::string cache_state::sealed(const key& k, const any_value& value, const load_outcome& outcome,
-                                const tenant_stamp& stamp, std::chrono::microseconds computed_at) {
-  std::string payload = value ? encode(k, value) : std::string{};
-  if (rules_.bare) return payload;
-  return seal({.stamp = stamp,
-               .stale = outcome.stale_for,
-               .ttl = outcome.ttl,
-               .computed_at = computed_at,
-               .version = options_.version,
-               .absent = outcome.absent},
-              k.str(), payload);
-}
-
-/// What keeps the stamp as long as the value needs it.
-std::vector<request> cache_state::storing(const key& k, std::chrono::milliseconds life) const {
-  std::vector<request> requests;
-  if (!rules_.bare) {
-    requests.push_back(request::of("PEXPIRE", stamp_key(k.tenant()), decimal(stamp_life(life)), "GT"));
-  }
-  return requests;
-}
-
-void cache_state::put(const key& k, const any_value& value) {
+void cache_state::tell_load_failed(const tenant_id& tenant, bool in_background, const std::exception_ptr& what) const {
+  if (!seam::observed(redis_)) return;
+  std::string detail = "an exception of its own kind";
   try {
-    put_now(k, value);
-  } catch (const error& fault) {
-    if (fault.code() != errc::encode && fault.code() != errc::invalid_option) count(cache_event::store_failure);
-    throw;
+    std::rethrow_exception(what);
+  } catch (const std::exception& known) {
+    detail = known.what();
+  } catch (...) {  // has nothing to say
   }
-  count(cache_event::store);
-}
-
-void cache_state::put_now(const key& k, const any_value& value) {
-  const tenant_id tenant = k.tenant();
-  const caller by = through(tenant);
-  const load_outcome outcome = outcome_of(value, std::nullopt);
-  if (!outcome.storable) throw invalid_option{"cache_options.negative_ttl is needed to put an absent value"};
-  auto stamp = tenant_stamp::nobodys();
-  std::chrono::microseconds now{0};
-  if (!rules_.bare) std::tie(stamp, now) = current_stamp(by, k);
-  const auto life = outcome.ttl + outcome.stale_for;
-  std::vector<request> requests = storing(k, life);
-  const auto names = value_names(k);
-  requests.push_back(request::run(scripts::put(), {names[0], names[1], names[2]},
-                                  {sealed(k, value, outcome, stamp, now), decimal(life)}));
-  ask_or_throw(by, requests);
-}
-
-load_ticket cache_state::begin(const key& k) {
-  const tenant_id tenant = k.tenant();
-  const caller by = through(tenant);
-  const auto stamp = rules_.bare ? tenant_stamp::nobodys() : current_stamp(by, k).first;
-  const std::string token = random_token();
-  const std::string text{stamp.str()};
-  const std::vector<request> requests{request::run(
-      scripts::acquire(), value_names(k), {token, text, decimal(options_.lease_ttl), "force", "0", "header", "", ""})};
-  const auto replies = ask_or_throw(by, requests);
-  load_ticket ticket{.key = k.str(), .lease = token + ' ' + text, .stamp = text};
-  ticket.began_at = time_of(replies[0][1], replies[0][2]);
-  if (replies[0][3].integer() == 1) ticket.lease = "void";  // while a hold is on nothing that is begun may be stored
-  return ticket;
-}
-
-bool cache_state::put(const key& k, const any_value& value, const load_ticket& ticket) {
-  if (ticket.key != k.str())
-    throw invalid_option{"load_ticket: it was taken for " + ticket.key + ", not for " + k.str()};
-  const tenant_id tenant = k.tenant();
-  const caller by = through(tenant);
-  const load_outcome outcome = outcome_of(value, std::nullopt);
-  if (!outcome.storable) throw invalid_option{"cache_options.negative_ttl is needed to put an absent value"};
-  const auto stamp = tenant_stamp::parse(ticket.stamp);
-  if (!stamp) throw invalid_option{"load_ticket: it was not made by cache::begin"};
-  const auto life = outcome.ttl + outcome.stale_for;
-  std::vector<request> requests = storing(k, life);
-  requests.push_back(request::of("GET", stamp_key(tenant)));
-  requests.push_back(request::run(scripts::store(), value_names(k),
-                                  {ticket.lease, sealed(k, value, outcome, *stamp, ticket.began_at), decimal(life)}));
-  const auto replies = ask_or_throw(by, requests);
-  const reply& now = replies[replies.size() - 2];
-  const auto current_stamp = now.is_nil() ? std::nullopt : tenant_stamp::parse(now.str());
-  const bool current = rules_.bare || (current_stamp && current_stamp->hard() == stamp->hard() &&
-                                       current_stamp->soft() == stamp->soft());
-  const bool stored = current && replies.back().integer() == 1;  // under another stamp it is never served
-  count(stored ? cache_event::store : cache_event::fenced);
-  return stored;
-}
-
-void cache_state::invalidate(const key& k, std::chrono::milliseconds hold) {
-  const tenant_id tenant = k.tenant();
-  const caller by = through(tenant);
-  const auto names = value_names(k);
-  if (hold > 0ms) {
-    const std::vector<request> requests{request::run(scripts::remove(), names, {random_token(), decimal(hold)})};
-    ask_or_throw(by, requests);
-    return;
-  }
-  const std::vector<request> requests{request::of("UNLINK", names[0], names[1], names[2]),
-                                      request::of("PUBLISH", names[1], "")};
-  const auto replies = send(by, requests);
-  // Who may not publish keeps others waiting a little longer, no more.
-  if (replies[0].is_error()) throw server_error{"UNLINK", replies[0].error_text()};
-}
-
-void cache_state::expire(const key& k) {
-  const tenant_id tenant = k.tenant();
-  const auto names = value_names(k);
-  const std::vector<request> requests{request::run(scripts::expire(), {names[0], names[1], names[2]}, {})};
-  ask_or_throw(through(tenant), requests);
+  seam::notify(redis_, events::load_failed,
+               {{.name = "tenant", .value = std::string_view{tenant.str()}},
+                {.name = "background", .value = std::int64_t{in_background}},
+                {.name = "detail", .value = std::string_view{detail}}});
 }
 
 cache_stats cache_state::stats() const noexcept {
@@ -300,7 +201,9 @@ cache_stats cache_state::stats() const noexcept {
           .loads = value(cache_event::load),
           .load_failures = value(cache_event::load_failure),
           .throttled = value(cache_event::throttled),
+          .timeouts = value(cache_event::timeout),
           .waits = value(cache_event::wait),
+          .refreshes = value(cache_event::refresh),
           .stores = value(cache_event::store),
           .store_failures = value(cache_event::store_failure),
           .encode_failures = value(cache_event::encode_failure),

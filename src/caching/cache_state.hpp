@@ -1,8 +1,10 @@
 #pragma once
 // What all fetches of a cache share: its options, its codec, its counters, and the ways to Redis.
 
+#include "caching/background_loads.hpp"
 #include "caching/fetch_machine.hpp"
 #include "caching/flights.hpp"
+#include "caching/invalidation_queue.hpp"
 #include "caching/lease_keeper.hpp"
 #include "caching/request.hpp"
 #include "caching/wakeups.hpp"
@@ -11,18 +13,20 @@
 #include <tenantry/cache_options.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/detail/cache_core.hpp>
-#include <tenantry/detail/load_ticket.hpp>
+#include <tenantry/observer.hpp>
 
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tenantry::detail {
@@ -38,7 +42,9 @@ enum class cache_event : unsigned char {
   load,
   load_failure,
   throttled,
+  timeout,
   wait,
+  refresh,
   store,
   store_failure,
   encode_failure,
@@ -51,6 +57,10 @@ class cache_state {
  public:
   /// Errors: invalid_option, naming the field.
   cache_state(const client& redis, const cache_options& options, value_codec codec);
+  /// Waits for the loads in the background.
+  ~cache_state() { background_.close(std::nullopt); }
+  cache_state(const cache_state&) = delete;
+  cache_state& operator=(const cache_state&) = delete;
 
   /// The calls of one tenant, which has to outlive them.
   [[nodiscard]] caller through(const tenant_id& tenant) const;
@@ -65,12 +75,6 @@ class cache_state {
   /// To be sent along with something else, or lost.
   void note(request what);
 
-  void put(const key& k, const any_value& value);
-  bool put(const key& k, const any_value& value, const load_ticket& ticket);
-  void invalidate(const key& k, std::chrono::milliseconds hold);
-  void expire(const key& k);
-  load_ticket begin(const key& k);
-
   /// The value of these bytes, or nothing where the codec refuses them (counted).
   any_value decode(std::string_view bytes);
   /// Errors: error (encode), naming the key (counted).
@@ -82,21 +86,21 @@ class cache_state {
     counters_[static_cast<std::size_t>(what)].fetch_add(1, std::memory_order_relaxed);
   }
   [[nodiscard]] cache_stats stats() const noexcept;
+  /// For the client's observer.
+  void tell(std::string_view name, const tenant_id& tenant) const noexcept;
+  void tell(std::string_view name, const tenant_id& tenant, event_field also) const noexcept;
+  void tell_load_failed(const tenant_id& tenant, bool in_background, const std::exception_ptr& what) const;
   [[nodiscard]] const cache_options& options() const noexcept { return options_; }
   [[nodiscard]] const fetch_rules& rules() const noexcept { return rules_; }
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
   [[nodiscard]] flights& under_way() noexcept { return flights_; }
+  [[nodiscard]] background_loads& background() noexcept { return background_; }
+  [[nodiscard]] invalidation_queue& undelivered() noexcept { return *undelivered_; }
   [[nodiscard]] const std::shared_ptr<wakeups>& waking() const noexcept { return wakeups_; }
   [[nodiscard]] const std::shared_ptr<lease_keeper>& keeper() const noexcept { return keeper_; }
 
  private:
   std::vector<command> encoded(std::span<const request> requests, bool whole);
-  void put_now(const key& k, const any_value& value);
-  std::vector<reply> ask_or_throw(const caller& by, std::span<const request> requests);
-  std::pair<tenant_stamp, std::chrono::microseconds> current_stamp(const caller& by, const key& k);
-  std::vector<request> storing(const key& k, std::chrono::milliseconds life) const;
-  [[nodiscard]] std::string sealed(const key& k, const any_value& value, const load_outcome& outcome,
-                                   const tenant_stamp& stamp, std::chrono::microseconds computed_at);
 
   const client& redis_;
   const cache_options options_;
@@ -105,7 +109,9 @@ class cache_state {
   breaker& breaker_;
   const std::shared_ptr<wakeups> wakeups_;
   const std::shared_ptr<lease_keeper> keeper_;
+  const std::shared_ptr<invalidation_queue> undelivered_;
   flights flights_;
+  background_loads background_;
 
   std::mutex mutex_;
   std::vector<request> notes_;

@@ -20,11 +20,11 @@ fetch_step fetch_machine::loaded(load_outcome what) {
   if (held_) fenced_ = true;  // what is read now may be old, also when it comes to be stored after the hold
   if (held_ || !outcome_.storable) return release();
   if (outcome_.tags.empty()) return store();
-  return ask(asking::end_tags, {read_end_tags()});
+  return ask(asking::end_tags, {read_stamps()});
 }
 
 /// The tenant's stamp and those of the tags, in one atomic read.
-request fetch_machine::read_end_tags() const {
+request fetch_machine::read_stamps() const {
   std::vector<std::string> words{"MGET", stamp_name_};
   for (const std::string& each : outcome_.tags) words.push_back(tag_stamp_key(key_.tenant(), each));
   return request::of(std::move(words));
@@ -49,8 +49,18 @@ fetch_step fetch_machine::take_end_tags(const reply& stamps) {
   }
   if (missing.empty()) return store();
   if (++tag_reads_ > 3) return release();  // they vanish as fast as they are made
-  missing.push_back(read_end_tags());
+  missing.push_back(read_stamps());
   return ask(asking::end_tags, std::move(missing));
+}
+
+/// Whether what was stored together with this reading is served: false where one of its stamps has changed.
+bool fetch_machine::still_current(const reply& stamps) const {
+  const auto tenants = stamps[0].is_nil() ? std::nullopt : tenant_stamp::parse(stamps[0].str());
+  if (!tenants || tenants->hard() != stamp_->hard() || tenants->soft() != stamp_->soft()) return false;
+  for (std::size_t i = 0; i < tag_stamps_.size(); ++i) {
+    if (stamps[i + 1].is_nil() || stamps[i + 1].str() != tag_stamps_[i].str()) return false;
+  }
+  return true;
 }
 
 fetch_step fetch_machine::store() {
@@ -76,6 +86,7 @@ fetch_step fetch_machine::store() {
   for (const std::string& each : outcome_.tags) {
     all.push_back(request::of("PEXPIRE", tag_stamp_key(key_.tenant(), each), stamps_life, "GT"));
   }
+  all.push_back(read_stamps());
   all.push_back(request::run(scripts::store(), names_,
                              {lease_, seal(header, key_.str(), outcome_.payload), decimal(life.count())}));
   return ask(asking::store, std::move(all));
@@ -88,12 +99,13 @@ request fetch_machine::end_lease(std::chrono::milliseconds marker_life) {
 
 fetch_step fetch_machine::release() { return ask(asking::release, {end_lease(std::chrono::milliseconds{0})}); }
 
-fetch_step fetch_machine::load_failed() {
+fetch_step fetch_machine::load_failed(bool marked) {
   reason_ = fetch_failure::loader;
+  last_resort_ = last_resort::give_up;
   if (redis_failed_) return give_up(reason_);
   if (lease_.empty()) return look_again();
   last_look_ = true;
-  std::vector<request> all{end_lease(rules_.failure_throttle)};
+  std::vector<request> all{end_lease(marked ? rules_.failure_throttle : std::chrono::milliseconds{0})};
   for (request& each : look()) all.push_back(std::move(each));
   return ask(asking::second_look, std::move(all));
 }
@@ -121,7 +133,7 @@ fetch_step fetch_machine::settle(standing how) {
     case standing::none:
       break;
   }
-  return last_resort_is_load_ ? load_late() : give_up(reason_);
+  return resort();
 }
 
 }  // namespace tenantry::detail

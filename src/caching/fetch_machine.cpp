@@ -4,6 +4,8 @@
 #include "caching/server_time.hpp"
 #include "caching/stamp_life.hpp"
 
+#include <tenantry/detail/ttl.hpp>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -39,7 +41,23 @@ std::vector<std::string> value_names(const key& k) {
   return {k.str(), k.companion("lease"), k.companion("failed"), k.companion("hold")};
 }
 
-fetch_step fetch_machine::begin() { return ask(asking::value, look()); }
+fetch_step fetch_machine::begin() {
+  follows_ = own_load_ = false;
+  return ask(asking::value, look());
+}
+
+fetch_step fetch_machine::begin_apart(std::string identity, const error& why) {
+  failure_ = std::make_shared<const error>(why);
+  redis_failed_ = may_lead_ = true;
+  identity_ = std::move(identity);
+  return fetch_step::board;
+}
+
+fetch_step fetch_machine::begin_refresh(std::int64_t below) {
+  refresh_below_ = below;
+  only_refresh_ = true;
+  return begin();
+}
 
 fetch_step fetch_machine::ask(asking what, std::vector<request> requests) {
   asking_ = what;
@@ -153,7 +171,7 @@ fetch_step fetch_machine::answered(std::span<reply> replies, time_point now) {
     case asking::end_tags:
       return take_end_tags(replies.back());
     case asking::store:
-      stored_ = replies.back().integer() == 1;
+      stored_ = replies.back().integer() == 1 && (rules_.bare || still_current(replies[replies.size() - 2]));
       fenced_ = !stored_;
       return answer(fetch_source::computed);
     case asking::release:
@@ -175,18 +193,18 @@ fetch_step fetch_machine::unanswered(const error& why) {
     case asking::new_stamp:
     case asking::lease:
     case asking::stamp:
-      redis_failed_ = true;
-      if (refreshing_) return answer(fetch_source::redis);
-      identity_ = "no redis";  // joined without a look: the best that can be done
-      may_lead_ = true;
-      return fetch_step::board;
+      if (refreshing_ || only_refresh_) {
+        redis_failed_ = true;
+        return answer(fetch_source::redis);
+      }
+      return begin_apart("no redis", why);  // joined without a look: the best that can be done
     case asking::end_tags:
     case asking::store:
     case asking::release:
       return answer(fetch_source::computed);
     case asking::second_look:
     case asking::second_look_at_tags:
-      return last_resort_is_load_ ? load_late() : give_up(reason_);
+      return resort();
   }
   return give_up(reason_);
 }
@@ -215,19 +233,23 @@ bool fetch_machine::has_candidate() const {
   return (how == standing::fresh || how == standing::stale) && !header_->absent;
 }
 
-bool fetch_machine::refresh_due() const noexcept {
-  if (rules_.refresh_ahead <= 0 || header_->ttl.count() <= 0 || life_ == for_ever) return false;
-  return life_ - header_->stale.count() <= refresh_below();
-}
-
-std::int64_t fetch_machine::refresh_below() const noexcept {
-  return static_cast<std::int64_t>(static_cast<double>(header_->ttl.count()) * (1.0 - rules_.refresh_ahead));
+/// With XFetch the time is drawn once for each fetch: the later in the value's life, the likelier.
+bool fetch_machine::refresh_due() {
+  if (header_->ttl.count() <= 0 || life_ == for_ever || !rules_.refreshes()) return false;
+  if (!refresh_below_) {
+    double below = 0;
+    if (rules_.refresh_ahead > 0) below = static_cast<double>(header_->ttl.count()) * (1.0 - rules_.refresh_ahead);
+    if (rules_.refresh_beta > 0)
+      below = std::max(below, early_margin(header_->took, rules_.refresh_beta, random_unit()));
+    refresh_below_ = static_cast<std::int64_t>(std::min(below, static_cast<double>(header_->ttl.count())));
+  }
+  return life_ - header_->stale.count() <= *refresh_below_;
 }
 
 fetch_step fetch_machine::decoded(bool usable) {
   if (last_look_) {
     if (usable) return answer(judge() == standing::fresh ? fetch_source::redis : fetch_source::stale);
-    return last_resort_is_load_ ? load_late() : give_up(reason_);
+    return resort();
   }
   if (!usable) {
     unusable_ = true;
@@ -239,13 +261,14 @@ fetch_step fetch_machine::decoded(bool usable) {
 }
 
 fetch_step fetch_machine::take_lease() {
+  if (only_refresh_ && !refreshing_) return answer(fetch_source::redis);
   if (!stamp_) {  // of a tenant that is new, or was away for long
     new_stamp_ = tenant_stamp::make();
     return ask(asking::new_stamp, {request::of("SET", stamp_name_, std::string{new_stamp_->str()}, "NX", "GET", "PX",
                                                decimal(stamp_life().count()))});
   }
   if (token_.empty()) token_ = random_token();
-  const std::int64_t enough = refreshing_ ? refresh_below() : 0;
+  const std::int64_t enough = refreshing_ ? *refresh_below_ : 0;
   std::vector<std::string> arguments{token_,
                                      std::string{stamp_->str()},
                                      decimal(rules_.lease_ttl.count()),
@@ -290,68 +313,8 @@ fetch_step fetch_machine::leased(std::span<reply> replies, time_point now) {
   }
   time_left_ = std::chrono::milliseconds{got[1].integer()};
   reason_ = fetch_failure::throttled;
+  last_resort_ = last_resort::give_up;
   return look_again();
-}
-
-fetch_step fetch_machine::busy(const std::string& lease, std::int64_t life, time_point now) {
-  if (!lease.ends_with(stamp_->str())) return ask(asking::stamp, {request::of("GET", stamp_name_)});
-  if (!patience_ends_) patience_ends_ = now + rules_.lease_wait;
-  lease_ends_ = now + std::chrono::milliseconds{std::max<std::int64_t>(life, 0) + 1};
-  identity_ = lease;
-  may_lead_ = false;
-  return fetch_step::board;
-}
-
-fetch_step fetch_machine::boarded(boarding how, time_point now) {
-  switch (how) {
-    case boarding::leads:
-      leads_ = true;
-      return fetch_step::load;
-    case boarding::follows:
-      if (!patience_ends_) patience_ends_ = now + rules_.lease_wait;
-      wait_until_ = *patience_ends_;
-      return fetch_step::await_flight;
-    case boarding::may_not_wait:
-      return load_without_lease();
-    case boarding::nobody:
-      break;
-  }
-  if (!may_wait_ || held_) return load_without_lease();  // while nothing is stored there is nothing to wait for
-  if (now >= *patience_ends_) return waited();
-  wait_until_ = std::min(*patience_ends_, lease_ends_);
-  return fetch_step::await_wakeup;
-}
-
-fetch_step fetch_machine::flight_ended(bool with_value) {
-  if (with_value) return answer(fetch_source::flight);
-  reason_ = fetch_failure::flight;
-  return redis_failed_ ? give_up(reason_) : look_again();
-}
-
-/// The stamps may have changed meanwhile too.
-fetch_step fetch_machine::woken(time_point now) { return now >= *patience_ends_ ? waited() : begin(); }
-
-fetch_step fetch_machine::waited() {
-  last_resort_is_load_ = true;
-  return redis_failed_ || late_ ? load_without_lease() : look_again();
-}
-
-/// The load of others takes too long. Those of this process who have waited for it share another one, which is stored
-/// nowhere; it began after the lease that all of them have seen.
-fetch_step fetch_machine::load_late() {
-  if (late_ || !may_wait_ || !patience_ends_) return load_without_lease();
-  late_ = true;
-  last_look_ = last_resort_is_load_ = false;
-  *patience_ends_ += rules_.lease_wait;
-  identity_ = "late " + identity_;
-  may_lead_ = true;
-  return fetch_step::board;
-}
-
-/// What it gives is its own caller's, and nobody else's.
-fetch_step fetch_machine::load_without_lease() {
-  last_look_ = last_resort_is_load_ = false;
-  return fetch_step::load;
 }
 
 fetch_step fetch_machine::answer(fetch_source from) noexcept {

@@ -25,14 +25,18 @@ namespace tenantry::detail {
 struct fetch_rules {
   std::chrono::milliseconds stale_for{0};
   double refresh_ahead = 0;  // fraction of the ttl; 0: never
+  double refresh_beta = 0;   // of XFetch; 0: never
   std::chrono::milliseconds lease_ttl{5000};
   std::chrono::milliseconds lease_wait{2000};
+  std::optional<std::chrono::milliseconds> soft_timeout = {};
+  std::optional<std::chrono::milliseconds> hard_timeout = {};
   std::chrono::milliseconds failure_throttle{1000};
   std::uint32_t version = 0;
   bool bare = false;  // values are bytes alone, and have no stamps
 
+  [[nodiscard]] bool refreshes() const noexcept { return refresh_ahead > 0 || refresh_beta > 0; }
   /// Whether the life that Redis gives a value has to be read with it.
-  [[nodiscard]] bool needs_life() const noexcept { return stale_for.count() > 0 || refresh_ahead > 0; }
+  [[nodiscard]] bool needs_life() const noexcept { return stale_for.count() > 0 || refreshes(); }
 };
 
 /// What the driver does next. Each is answered by the member named behind it.
@@ -40,7 +44,7 @@ enum class fetch_step : unsigned char {
   ask,           ///< send `requests()` in one write: `answered` or `unanswered`
   decode,        ///< make a value of `payload()`, or note that it is `absent()`: `decoded`
   board,         ///< lead or join the process's flight `identity()`: `boarded`
-  await_flight,  ///< wait for the flight until `wait_until()`: `flight_ended` or `waited`
+  await_flight,  ///< wait for the flight until `wait_until()`: `flight_ended`, `waited` or `cannot_wait`
   await_wakeup,  ///< wait for a message on `wakeup_channel()` until `wait_until()`; a new subscription counts as one:
                  ///< `woken`
   load,          ///< call the loader: `loaded` or `load_failed`
@@ -62,6 +66,7 @@ enum class fetch_failure : unsigned char {
   loader,     ///< what the loader threw
   flight,     ///< what the flight's loader threw
   throttled,  ///< a load failed lately; the next one may be made after `time_left()`
+  timeout,    ///< the load takes longer than `hard_timeout`
 };
 
 /// What a loader gave.
@@ -86,7 +91,7 @@ std::vector<std::string> value_names(const key& k);
 /// - A flight of this process is joined only when its lease is the one that was read within this fetch, under the
 ///   stamps that were read within this fetch.
 /// - A lease under other stamps is taken over once these are known not to be current.
-/// - After a failed load, or when the wait is over, the value at hand is read again, and served unless it is dead.
+/// - After a failed load, or when a wait is over, the value at hand is read again, and served unless it is dead.
 class fetch_machine {
  public:
   using time_point = std::chrono::steady_clock::time_point;
@@ -95,6 +100,14 @@ class fetch_machine {
   fetch_machine(const key& k, const fetch_rules& rules, bool may_wait);
 
   [[nodiscard]] fetch_step begin();
+  /// Without a look at Redis, for which there is this reason, together with the others of its process under this
+  /// identity.
+  [[nodiscard]] fetch_step begin_apart(std::string identity, const error& why);
+  /// Only to load a fresh value anew, if less than so much of its life is left, in ms.
+  [[nodiscard]] fetch_step begin_refresh(std::int64_t below);
+  /// As one who waits for a load that goes on without it: `await_flight`. `with_copy`: there is a stale copy.
+  /// `redis_failed`: and it is one that Redis does not know of. Timeouts count from `since`.
+  [[nodiscard]] fetch_step begin_following(bool with_copy, bool redis_failed, time_point since);
 
   [[nodiscard]] const std::vector<request>& requests() const noexcept { return requests_; }
   fetch_step answered(std::span<reply> replies, time_point now);
@@ -110,9 +123,13 @@ class fetch_machine {
   fetch_step boarded(boarding how, time_point now);
 
   [[nodiscard]] time_point wait_until() const noexcept { return wait_until_; }
+  /// When it waited for others for the first time.
+  [[nodiscard]] const std::optional<time_point>& waits_since() const noexcept { return waits_since_; }
   [[nodiscard]] const std::string& wakeup_channel() const noexcept { return names_[1]; }
   fetch_step flight_ended(bool with_value);
   fetch_step waited();
+  /// It loads for itself.
+  fetch_step cannot_wait() { return load_without_lease(); }
   fetch_step woken(time_point now);
 
   /// True while nothing was found out yet that would lead to a lease.
@@ -128,20 +145,32 @@ class fetch_machine {
   }
   /// True when the value at hand is fresh, and only to be renewed.
   [[nodiscard]] bool refreshing() const noexcept { return refreshing_; }
+  /// Then: what is left of its life at most, in ms. Ends the fetch with that value.
+  [[nodiscard]] std::int64_t refresh_below() const noexcept { return refresh_below_.value_or(0); }
+  fetch_step leave_refreshing() { return answer(fetch_source::redis); }
 
   /// The value that a loader may be shown: stale, or about to be.
   [[nodiscard]] bool has_candidate() const;
+  /// True when there is a copy that this cache may serve when its load fails.
+  [[nodiscard]] bool has_copy() const { return judge() == standing::stale && rules_.stale_for.count() > 0; }
+  /// True when the soft timeout was tried in vain.
+  [[nodiscard]] bool soft_over() const noexcept { return soft_over_; }
   [[nodiscard]] bool holds_lease() const noexcept { return !lease_.empty(); }
   [[nodiscard]] const std::string& lease() const noexcept { return lease_; }
   [[nodiscard]] const std::string& lease_key() const noexcept { return names_[1]; }
   fetch_step loaded(load_outcome what);
-  fetch_step load_failed();
+  /// `marked`: others are not to try again for `failure_throttle`.
+  fetch_step load_failed(bool marked = true);
 
   [[nodiscard]] fetch_source source() const noexcept { return source_; }
   [[nodiscard]] bool leads() const noexcept { return leads_; }
   [[nodiscard]] bool stored() const noexcept { return stored_; }
   /// True when a value was loaded and an invalidation, or the end of its lease, kept it from being stored.
   [[nodiscard]] bool fenced() const noexcept { return fenced_; }
+  /// How long a load took.
+  [[nodiscard]] std::chrono::milliseconds took() const noexcept {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(outcome_.took);
+  }
   /// The server's time when the load of the value at hand began.
   [[nodiscard]] std::optional<std::chrono::microseconds> computed_at() const noexcept;
   [[nodiscard]] fetch_failure reason() const noexcept { return reason_; }
@@ -172,6 +201,8 @@ class fetch_machine {
     second_look_at_tags
   };
   enum class standing : unsigned char { none, dead, stale, fresh, tags_moved };
+  enum class limit : unsigned char { patience, soft, hard };  // of a wait
+  enum class last_resort : unsigned char { give_up, load, wait };
 
   fetch_step ask(asking what, std::vector<request> requests);
   std::vector<request> look();
@@ -180,17 +211,19 @@ class fetch_machine {
   [[nodiscard]] standing judge() const;
   request read_tags() const;
   bool take_tags(const reply& stamps);
-  [[nodiscard]] bool refresh_due() const noexcept;
-  [[nodiscard]] std::int64_t refresh_below() const noexcept;
+  [[nodiscard]] bool refresh_due();
 
   fetch_step use();
   fetch_step take_lease();
   fetch_step take_new_stamp(const reply& before);
   fetch_step leased(std::span<reply> replies, time_point now);
   fetch_step busy(const std::string& lease, std::int64_t life, time_point now);
+  void set_limit(time_point now);
+  fetch_step resort();
   fetch_step load_late();
   fetch_step load_without_lease();
-  request read_end_tags() const;
+  request read_stamps() const;
+  [[nodiscard]] bool still_current(const reply& stamps) const;
   fetch_step take_end_tags(const reply& stamps);
   fetch_step store();
   request end_lease(std::chrono::milliseconds marker_life);
@@ -218,14 +251,16 @@ class fetch_machine {
   std::string_view payload_;
   std::int64_t life_ = 0;  // of the value, in ms
   bool want_life_;
-  bool tags_current_ = false;         // looked at one by one
-  bool soft_moved_ = false;           // of a tag
-  bool unusable_ = false;             // a fresh value that cannot be decoded
-  bool refreshing_ = false;           // the value at hand is fresh
-  bool refreshed_ = false;            // it comes from the step that would have given the lease
-  bool take_over_ = false;            // the lease of others
-  bool last_look_ = false;            // the value at hand is the last resort,
-  bool last_resort_is_load_ = false;  // or else another load
+  bool tags_current_ = false;                       // looked at one by one
+  bool soft_moved_ = false;                         // of a tag
+  bool unusable_ = false;                           // a fresh value that cannot be decoded
+  bool refreshing_ = false;                         // the value at hand is fresh
+  bool only_refresh_ = false;                       // and else there is nothing to do
+  bool refreshed_ = false;                          // it comes from the step that would have given the lease
+  bool take_over_ = false;                          // the lease of others
+  bool last_look_ = false;                          // the value at hand will do,
+  last_resort last_resort_ = last_resort::give_up;  // and else this
+  std::optional<std::int64_t> refresh_below_;       // less left of its life is to be renewed, in ms
   bool redis_failed_ = false;
   bool held_ = false;  // nothing may be stored
   bool late_ = false;  // waited for long enough
@@ -234,7 +269,14 @@ class fetch_machine {
   bool may_lead_ = true;
   bool leads_ = false;
   time_point wait_until_{};
+  std::optional<time_point> waits_since_;
   std::optional<time_point> patience_ends_;
+  time_point limit_at_{};  // the first of all limits of its wait, which is
+  limit limit_ = limit::patience;
+  bool follows_ = false;    // waits for a flight,
+  bool own_load_ = false;   // which this fetch began: it has no limit but the timeouts
+  bool with_copy_ = false;  // that the soft timeout needs,
+  bool soft_over_ = false;  // unless that was tried
   time_point lease_ends_{};
 
   std::string lease_;

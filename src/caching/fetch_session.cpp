@@ -2,6 +2,8 @@
 
 #include <tenantry/detail/load_scope.hpp>
 #include <tenantry/error.hpp>
+#include <tenantry/executor.hpp>
+#include <tenantry/observer.hpp>
 
 #include <stdexcept>
 #include <utility>
@@ -18,11 +20,29 @@ std::chrono::microseconds since(clock::time_point begin) {
 
 }  // namespace
 
-fetch_session::fetch_session(cache_state& on, const key& k, bool may_wait)
-    : machine{k, on.rules(), may_wait}, on_{on}, key_{k}, tenant_{k.tenant()}, by_{on.through(tenant_)} {}
+fetch_session::fetch_session(cache_state& on, key k, fetcher who, std::shared_ptr<const load_chain> inside)
+    : key_{std::move(k)},
+      machine{key_, on.rules(), who == fetcher::outside},
+      on_{on},
+      tenant_{key_.tenant()},
+      by_{on.through(tenant_)},
+      who_{who},
+      holds_thread_{load_scope::active() || (inside && inside->holds_thread)},
+      inside_{std::move(inside)} {}
 
 fetch_session::~fetch_session() {
   if (!landed_) land(std::nullopt, fault_ ? fault_ : std::current_exception());
+}
+
+/// While an invalidation of the key could not be delivered, what is in Redis may be what it was to remove.
+void fetch_session::begin() {
+  const std::uint64_t undelivered = on_.undelivered().concerning(key_);
+  if (undelivered == 0) {
+    step = machine.begin();
+  } else {
+    step = machine.begin_apart("after " + std::to_string(undelivered),
+                               {errc::unreachable, execution::not_sent, "an invalidation is not delivered yet"});
+  }
 }
 
 /// To be called before the requests are sent: the flight has to be there as soon as its lease can be seen by others.
@@ -30,6 +50,7 @@ void fetch_session::announce() {
   if (!machine.asks_for_lease()) return;
   withdraw();
   announced_ = on_.under_way().announce(key_.str(), machine.asked_lease());
+  if (!may_leave()) announced_->lead();
 }
 
 void fetch_session::withdraw() noexcept {
@@ -42,8 +63,51 @@ void fetch_session::withdraw() noexcept {
 void fetch_session::land(std::optional<fetched> what, const std::exception_ptr& fault) noexcept {
   landed_ = true;
   if (announced_ && announced_ != joined_) on_.under_way().land(key_.str(), announced_, what, fault);
-  if (machine.leads()) on_.under_way().land(key_.str(), joined_, std::move(what), fault);
+  if (machine.leads()) on_.under_way().land(key_.str(), joined_, what, fault);
+  if (own_) on_.under_way().land(key_.str(), own_, std::move(what), fault);
   announced_.reset();
+}
+
+bool fetch_session::may_leave() const noexcept {
+  return who_ == fetcher::outside && !stays_ && on_.options().executor != nullptr;
+}
+
+bool fetch_session::can_leave() const noexcept {
+  if (away_ || !may_leave()) return false;
+  return step == fetch_step::load || (step == fetch_step::ask && machine.refreshing());
+}
+
+std::shared_ptr<flight> fetch_session::hand_over() {
+  if (!machine.leads()) own_ = std::make_shared<flight>(key_.str());
+  const auto& load = machine.leads() ? joined_ : own_;
+  load->hand_over();
+  away_ = true;
+  return load;
+}
+
+void fetch_session::begin_refresh(const fetch_machine& of) {
+  away_ = true;
+  step = machine.begin_refresh(of.refresh_below());
+}
+
+void fetch_session::check_not_stopped() const {
+  if (!over_.stop_requested()) return;
+  throw timeout_error{errc::cancelled, execution::not_sent, key_.str() + ": its load was stopped before it began"};
+}
+
+/// Others may ask from now on whether this thread waits for them.
+void fetch_session::lead_here() const {
+  if (const auto load = led()) load->lead();
+}
+
+bool fetch_session::may_follow(flight& load) const {
+  return who_ == fetcher::coroutine_inside ? load.begin_await(*inside_) : load.begin_wait();
+}
+
+void fetch_session::follow(std::shared_ptr<flight> load, const fetch_machine& of) {
+  joined_ = std::move(load);
+  step = machine.begin_following(of.has_copy() && !of.soft_over(), of.redis_failed(),
+                                 of.waits_since().value_or(clock::now()));
 }
 
 void fetch_session::answered(std::vector<reply> replies) {
@@ -76,27 +140,33 @@ void fetch_session::board() {
     step = machine.boarded(boarding::leads, clock::now());
     return;
   }
-  auto seat = on_.under_way().board(key_.str(), machine.identity(), machine.may_lead());
+  std::string identity = machine.identity();
+  if (machine.redis_failed()) identity += " since " + std::to_string(on_.undelivered().changes(key_));
+  auto seat = on_.under_way().board(key_.str(), identity, machine.may_lead());
   boarding how = boarding::nobody;
   if (seat.leads) {
     how = boarding::leads;
   } else if (seat.joined) {
-    how = seat.joined->begin_wait() ? boarding::follows : boarding::may_not_wait;
+    how = may_follow(*seat.joined) ? boarding::follows : boarding::may_not_wait;
   }
   if (how == boarding::leads || how == boarding::follows) joined_ = std::move(seat.joined);
+  if (how == boarding::leads && !may_leave()) joined_->lead();
   step = machine.boarded(how, clock::now());
   const bool waits = step == fetch_step::await_flight || step == fetch_step::await_wakeup;
   if (waits && !std::exchange(waited_, true)) on_.count(cache_event::wait);
 }
 
-load_context fetch_session::context() {
+load_context fetch_session::context(bool holds_thread) {
   on_.count(cache_event::load);
+  if (machine.refreshing()) on_.count(cache_event::refresh);
   std::function<any_value()> previous;
   if (machine.has_candidate()) {
     previous = [this, bytes = std::string{machine.payload()}] { return on_.decode(bytes); };
   }
   const bool tagged = on_.options().envelope == envelope::header;
-  return load_access::make(tagged ? std::optional{tenant_} : std::nullopt, over_.get_token(), std::move(previous));
+  return load_access::make(
+      std::make_shared<const load_chain>(load_chain{&on_, key_.str(), led(), holds_thread, inside_}),
+      tagged ? std::optional{tenant_} : std::nullopt, over_.get_token(), std::move(previous));
 }
 
 void fetch_session::keep_lease(std::optional<lease_keeper::hold>& kept) {
@@ -123,18 +193,20 @@ void fetch_session::loaded(any_value made, load_context& said, std::chrono::micr
 
 void fetch_session::load_failed(std::exception_ptr what) {
   on_.count(cache_event::load_failure);
+  on_.tell_load_failed(tenant_, away_, what);
   fault_ = std::move(what);
-  step = machine.load_failed();
+  step = machine.load_failed(!(away_ && on_.background().closed()));  // no other process is to suffer from that
 }
 
 void fetch_session::load(const any_loader& load) {
-  load_context said = context();
+  load_context said = context(true);
   std::optional<lease_keeper::hold> kept;
   const auto begin = clock::now();
   any_value made;
   try {
     keep_lease(kept);
-    const load_scope scope{&on_, key_.str()};
+    lead_here();
+    const load_scope scope{load_access::chain(said)};
     made = load(key_, said);
   } catch (...) {
     load_failed(std::current_exception());
@@ -196,13 +268,21 @@ task<void> fetch_session::async_ask() {
 }
 
 task<void> fetch_session::async_load(const any_async_loader& load) {
-  load_context said = context();
+  load_context said = context(holds_thread_);
   std::optional<lease_keeper::hold> kept;
-  const auto begin = clock::now();
+  auto begin = clock::now();
   any_value made;
   std::exception_ptr failed;
   try {
     keep_lease(kept);
+    // Not where a thread waits for this coroutine: the executor may have no other.
+    if (away_ || (who_ == fetcher::coroutine_inside && !holds_thread_ && on_.options().executor)) {
+      auto moving = resume_on(on_.options().executor);
+      co_await std::move(moving);
+      check_not_stopped();
+      begin = clock::now();
+    }
+    lead_here();
     auto loading = load(key_, said);
     made = co_await std::move(loading);
   } catch (...) {
@@ -230,11 +310,19 @@ task<void> fetch_session::async_take_step(const any_async_loader& load) {
       board();
       break;
     case fetch_step::await_flight: {
+      const led_load::await_ends waiting{who_ == fetcher::coroutine_inside ? inside_.get() : nullptr};
       std::stop_source wake;
       joined_->at_end(wake);
       auto pause = seam::pause(on_.redis(), machine.wait_until(), wake.get_token());
-      co_await std::move(pause);
-      step = joined_->ended() ? machine.flight_ended(joined_->result().has_value()) : machine.waited();
+      const bool could_wait = co_await std::move(pause);
+      if (joined_->ended()) {
+        step = machine.flight_ended(joined_->result().has_value());
+      } else if (could_wait) {
+        step = machine.waited();
+      } else {  // the client is closed: a load that it left behind would be waited for as little
+        stay();
+        step = machine.cannot_wait();
+      }
       break;
     }
     case fetch_step::await_wakeup: {
@@ -257,8 +345,6 @@ task<void> fetch_session::async_take_step(const any_async_loader& load) {
 
 /// A hit is an answer from Redis without waiting for anybody; a fetch that Redis did not answer is neither.
 void fetch_session::count_end() noexcept {
-  if (machine.stored()) on_.count(cache_event::store);
-  if (machine.fenced()) on_.count(cache_event::fenced);
   const bool from_redis = step == fetch_step::answer && machine.source() == fetch_source::redis;
   if (from_redis && !waited_) {
     on_.count(cache_event::hit);
@@ -266,21 +352,38 @@ void fetch_session::count_end() noexcept {
   } else if (!machine.redis_failed()) {
     on_.count(cache_event::miss);
   }
-  if (step == fetch_step::answer && machine.source() == fetch_source::stale) on_.count(cache_event::stale);
+  if (step != fetch_step::answer || machine.source() != fetch_source::stale) return;
+  on_.count(cache_event::stale);
+  on_.tell(events::stale_served, tenant_);
 }
 
-void fetch_session::load_together(cache_state& on, std::span<fetch_session* const> all, std::span<const key> keys,
-                                  const any_batch_loader& load) {
+void fetch_session::count_load() noexcept {
+  if (machine.stored()) on_.count(cache_event::store);
+  if (!machine.fenced()) return;
+  on_.count(cache_event::fenced);
+  on_.tell(events::load_fenced, tenant_, {.name = "milliseconds", .value = machine.took().count()});
+}
+
+void fetch_session::load_together(cache_state& on, std::span<fetch_session* const> all, const any_batch_loader& load) {
   std::vector<std::optional<lease_keeper::hold>> kept(all.size());
-  for (std::size_t i = 0; i < all.size(); ++i) on.count(cache_event::load);
+  std::vector<key> keys;
+  keys.reserve(all.size());
+  for (fetch_session* each : all) {
+    on.count(cache_event::load);
+    if (each->machine.refreshing()) on.count(cache_event::refresh);
+    each->lead_here();
+    keys.push_back(each->key_);
+  }
   const bool tagged = on.options().envelope == envelope::header;
-  load_context said = load_access::make(tagged ? std::optional{all.front()->tenant_} : std::nullopt,
+  const auto& inside = all.front()->inside_;
+  load_context said = load_access::make(std::make_shared<const load_chain>(load_chain{&on, {}, nullptr, true, inside}),
+                                        tagged ? std::optional{all.front()->tenant_} : std::nullopt,
                                         all.front()->over_.get_token(), {});
   const auto begin = clock::now();
   std::vector<any_value> made;
   try {
     for (std::size_t i = 0; i < all.size(); ++i) all[i]->keep_lease(kept[i]);
-    const load_scope scope{&on, {}};
+    const load_scope scope{load_access::chain(said)};
     made = load(keys, said);
     if (made.size() != keys.size()) throw std::length_error{"a batch loader gives a value for each key"};
   } catch (...) {
@@ -296,11 +399,13 @@ void fetch_session::load_together(cache_state& on, std::span<fetch_session* cons
   }
 }
 
-/// What the leader of a flight gives to all who wait for it. Where its loader failed they look for themselves whether
-/// there is a stale copy.
+/// What the leader of a flight gives to all who wait for it, and is counted by then. Where its loader failed they look
+/// for themselves whether there is a stale copy.
 void fetch_session::land_if_over() {
   if (!over() || landed_) return;
-  land(fault_ || !machine.leads() ? std::nullopt : std::optional{result()}, fault_);
+  count_load();
+  const bool told = !fault_ && (machine.leads() || own_);
+  land(told ? std::optional{result()} : std::nullopt, fault_);
 }
 
 fetched fetch_session::result() const {
@@ -316,6 +421,11 @@ fetched fetch_session::result() const {
   return what;
 }
 
+void fetch_session::end_alone() {
+  land_if_over();
+  if (machine.restamp()) on_.note(*machine.restamp());
+}
+
 fetched fetch_session::end() {
   land_if_over();
   count_end();
@@ -326,6 +436,11 @@ fetched fetch_session::end() {
         std::rethrow_exception(fault_);
       case fetch_failure::flight:
         std::rethrow_exception(joined_->fault());
+      case fetch_failure::timeout:
+        on_.count(cache_event::timeout);
+        on_.tell(events::load_timeout, tenant_);
+        throw timeout_error{errc::load_timeout, execution::not_sent,
+                            key_.str() + ": its load takes longer than hard_timeout"};
       case fetch_failure::throttled:
         on_.count(cache_event::throttled);
         throw tenantry::load_failed{key_.str() + ": its load failed a moment ago", machine.time_left()};
@@ -334,24 +449,15 @@ fetched fetch_session::end() {
   return result();
 }
 
-looked_up fetch_session::look_only() {
-  step = machine.begin();
-  while (step == fetch_step::ask && machine.still_looking()) {
-    std::vector<reply> replies;
-    try {
-      on_.check_breaker();
-      replies = on_.send(by_, machine.requests());
-    } catch (const error&) {
-      on_.count(cache_event::read_failure);
-      throw;
-    }
-    for (std::size_t i = 0; i < replies.size(); ++i) {
-      if (!replies[i].is_error() || replies[i].error_text().starts_with("WRONGTYPE")) continue;
-      on_.count(cache_event::read_failure);
-      throw server_error{machine.requests()[i].name(), replies[i].error_text()};
-    }
-    answered(std::move(replies));
+void fetch_session::looked(std::vector<reply> replies) {
+  for (std::size_t i = 0; i < replies.size(); ++i) {
+    if (!replies[i].is_error() || replies[i].error_text().starts_with("WRONGTYPE")) continue;
+    throw server_error{machine.requests()[i].name(), replies[i].error_text()};
   }
+  answered(std::move(replies));
+}
+
+looked_up fetch_session::end_looking() {
   if (step == fetch_step::decode) decode();
   if (step == fetch_step::ask && machine.refreshing()) step = fetch_step::answer;  // fresh, if not for long
   count_end();

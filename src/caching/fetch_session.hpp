@@ -22,24 +22,50 @@
 
 namespace tenantry::detail {
 
-/// One fetch. Whoever made it takes steps until it is `over`, and then its `end`.
+/// Who fetches. Inside of a loader they wait for loads of their own process only, and never in a circle.
+enum class fetcher : unsigned char {
+  outside,
+  thread_inside,
+  coroutine_inside,
+};
+
+/// One fetch. Whoever made it takes steps until it is `over`, and then its `end`. Where it `can_leave` its caller, it
+/// may be given to `leave` instead.
 class fetch_session {
  public:
   using time_point = std::chrono::steady_clock::time_point;
 
-  fetch_session(cache_state& on, const key& k, bool may_wait);
+  fetch_session(cache_state& on, key k, fetcher who, std::shared_ptr<const load_chain> inside = {});
   fetch_session(const fetch_session&) = delete;
   fetch_session& operator=(const fetch_session&) = delete;
   /// Ends the flight that it leads, if nothing else did.
   ~fetch_session();
 
   [[nodiscard]] bool over() const noexcept { return step == fetch_step::answer || step == fetch_step::give_up; }
+  /// To be called first.
+  void begin();
   void take_step(const any_loader& load);
   task<void> async_take_step(const any_async_loader& load);
   /// The result, or throws why there is none.
   fetched end();
-  /// Reads, and never loads.
-  looked_up look_only();
+
+  /// True when its next steps can be taken in the background: a load, or the renewal of a fresh value.
+  [[nodiscard]] bool can_leave() const noexcept;
+  /// What it gives is told to nobody but those who wait for the flight.
+  std::shared_ptr<flight> hand_over();
+  /// It cannot, and goes on with its caller.
+  void stay() noexcept { stays_ = true; }
+  [[nodiscard]] bool away() const noexcept { return away_; }
+  /// In the background, before its loader is called. Errors: timeout_error (cancelled) when nobody wants it any more.
+  void check_not_stopped() const;
+  /// Begins as the renewal of the value that another session has found.
+  void begin_refresh(const fetch_machine& of);
+  /// Goes on as one who waits for a load that was handed over.
+  void follow(std::shared_ptr<flight> load, const fetch_machine& of);
+  /// The end of one that was handed over.
+  void end_alone();
+  [[nodiscard]] const std::stop_source& load_over() const noexcept { return over_; }
+  [[nodiscard]] const key& name() const noexcept { return key_; }
 
   // The parts of a step, for who drives several.
   void announce();
@@ -47,62 +73,63 @@ class fetch_session {
   void unanswered(const error& why);
   void decode();
   void board();
-  [[nodiscard]] load_context context();
   void loaded(any_value made, load_context& said, std::chrono::microseconds took);
   /// One call of a loader for all of these, which are about to load. What it throws has failed for each.
-  static void load_together(cache_state& on, std::span<fetch_session* const> all, std::span<const key> keys,
-                            const any_batch_loader& load);
+  static void load_together(cache_state& on, std::span<fetch_session* const> all, const any_batch_loader& load);
   /// Tells those who wait for this fetch as soon as there is something to tell.
   void land_if_over();
+  /// True while nothing was found out yet that would lead to a load.
+  [[nodiscard]] bool looks() const noexcept { return step == fetch_step::ask && machine.still_looking(); }
+  /// Of one that only looks: takes the replies, or throws the error among them.
+  void looked(std::vector<reply> replies);
+  [[nodiscard]] looked_up end_looking();
+  [[nodiscard]] const caller& by() const noexcept { return by_; }
   [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
   void load_failed(std::exception_ptr what);
 
+ private:
+  const key key_;  // the machine refers to it
+
+ public:
   fetch_machine machine;
   fetch_step step = fetch_step::ask;
 
  private:
   void load(const any_loader& load);
   task<void> async_load(const any_async_loader& load);
+  /// For a loader that holds its thread, or may not.
+  [[nodiscard]] load_context context(bool holds_thread);
   task<void> async_ask();
+  [[nodiscard]] std::shared_ptr<flight> led() const { return machine.leads() ? joined_ : own_; }
+  /// Whether it is to be loaded by a thread that is not known yet.
+  [[nodiscard]] bool may_leave() const noexcept;
+  void lead_here() const;
+  [[nodiscard]] bool may_follow(flight& load) const;
   void keep_lease(std::optional<lease_keeper::hold>& kept);
   [[nodiscard]] fetched result() const;
   void withdraw() noexcept;
   void land(std::optional<fetched> what, const std::exception_ptr& fault) noexcept;
   void count_end() noexcept;
+  void count_load() noexcept;
 
   cache_state& on_;
-  const key& key_;
   const tenant_id tenant_;
   const caller by_;
   any_value value_;
   std::shared_ptr<flight> joined_;
   std::shared_ptr<flight> announced_;
   std::stop_source over_;  // nobody waits for the load any longer
+  const fetcher who_;
+  const bool holds_thread_;  // one of the loads that it is inside of
+  const std::shared_ptr<const load_chain> inside_;
+  std::shared_ptr<flight> own_;  // of a load that was handed over, and is nobody's but its caller's
+  bool away_ = false;            // handed over
+  bool stays_ = false;
   bool landed_ = false;
   bool waited_ = false;
   std::exception_ptr fault_;
   std::shared_ptr<const error> refusal_;  // of the codec
   std::optional<wakeups::waiter> waiter_;
-};
-
-/// Several fetches, whose round trips are made together: own loads first, then the waiting for those of others.
-class fetch_group {
- public:
-  fetch_group(cache_state& on, std::span<const key> keys);
-
-  void run(const any_loader& load, const any_batch_loader& load_all);
-  /// In the order of the keys. Throws what the first of them failed with.
-  std::vector<fetched> end();
-
- private:
-  void ask_all();
-  void settle_all();
-  void load_all_at_once(const any_batch_loader& load_all);
-  bool any(fetch_step what) const noexcept;
-
-  cache_state& on_;
-  const std::span<const key> keys_;
-  std::vector<std::unique_ptr<fetch_session>> sessions_;
 };
 
 }  // namespace tenantry::detail

@@ -62,7 +62,7 @@ flights::seat flights::board(const std::string& key, std::string_view identity, 
 std::shared_ptr<flight> flights::add(const std::string& key, std::string_view identity) {
   auto mine = std::make_shared<flight>(identity);
   by_key_[key].push_back(mine);
-  mine->lead();
+  mine->hand_over();
   return mine;
 }
 

@@ -59,15 +59,15 @@ class flights {
     bool leads = false;
   };
 
-  /// The flight of this identity. Its leader has to call `land`.
+  /// The flight of this identity. Its leader has to call `land`, and `lead` where its thread is known.
   seat board(const std::string& key, std::string_view identity, bool may_lead);
   /// A flight whose lease is being asked for: who sees that lease in Redis finds it here. It becomes the caller's to
-  /// lead, or is withdrawn; nobody has joined it then.
+  /// lead as of `board`, or is withdrawn; nobody has joined it then.
   std::shared_ptr<flight> announce(const std::string& key, std::string_view identity);
   void withdraw(const std::string& key, const std::shared_ptr<flight>& mine) noexcept;
   /// Nobody joins it from now on; those who have are told when it lands.
   void leave(const std::string& key, const std::shared_ptr<flight>& mine) noexcept { remove(key, mine); }
-  /// Ends a flight, with a result or what was thrown.
+  /// Ends a flight, with a result or what was thrown; also one that is none of these.
   void land(const std::string& key, const std::shared_ptr<flight>& mine, std::optional<fetched> result,
             std::exception_ptr fault) noexcept;
 

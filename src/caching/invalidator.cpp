@@ -56,7 +56,8 @@ task<sweep_report> async_run(const client& redis, detail::sweep_machine machine,
 
 }  // namespace
 
-invalidator::invalidator(const client& redis, catalog keys) : redis_{&redis}, keys_{std::move(keys)} {}
+invalidator::invalidator(const client& redis, catalog keys, undelivered undelivered)
+    : redis_{&redis}, keys_{std::move(keys)}, undelivered_{undelivered} {}
 
 sweep_report invalidator::sweep(const tenant_id& tenant, const sweep_options& how) const {
   return run(*redis_, {keys_, tenant, how}, how);

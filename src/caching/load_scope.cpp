@@ -1,31 +1,24 @@
 #include <tenantry/detail/load_scope.hpp>
-#include <tenantry/error.hpp>
+#include <tenantry/load_context.hpp>
 
-#include <string>
+#include <utility>
 
 namespace tenantry::detail {
 
 namespace {
 
-thread_local const load_scope* innermost = nullptr;
+thread_local const load_scope* here = nullptr;
 
 }  // namespace
 
-load_scope::load_scope(const void* cache, std::string_view key) noexcept : cache_{cache}, key_{key}, outer_{innermost} {
-  innermost = this;
+load_scope::load_scope(std::shared_ptr<const load_chain> load) noexcept : load_{std::move(load)}, outer_{here} {
+  here = this;
 }
 
-load_scope::~load_scope() { innermost = outer_; }
+load_scope::~load_scope() { here = outer_; }
 
-void load_scope::check(const void* cache, std::string_view key) {
-  for (const load_scope* each = innermost; each != nullptr; each = each->outer_) {
-    if (each->cache_ == cache && each->key_ == key) {
-      throw error{errc::recursive_load, execution::not_sent,
-                  std::string{key} + ": the loader of this key fetches the key itself"};
-    }
-  }
-}
+std::shared_ptr<const load_chain> load_scope::innermost() noexcept { return here != nullptr ? here->load_ : nullptr; }
 
-bool load_scope::active() noexcept { return innermost != nullptr; }
+bool load_scope::active() noexcept { return here != nullptr; }
 
 }  // namespace tenantry::detail

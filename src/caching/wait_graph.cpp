@@ -1,7 +1,9 @@
 #include <tenantry/detail/load_scope.hpp>
 #include <tenantry/detail/wait_graph.hpp>
+#include <tenantry/load_context.hpp>
 
 #include <mutex>
+#include <utility>
 
 namespace tenantry::detail {
 
@@ -11,35 +13,64 @@ struct load_thread {
 
 namespace {
 
-std::mutex mutex;  // of all leader_ and waits_for
-thread_local load_thread self;
+std::mutex mutex;  // of all members of led_load and load_thread
+
+const std::shared_ptr<load_thread>& self() {
+  thread_local const std::shared_ptr<load_thread> here = std::make_shared<load_thread>();
+  return here;
+}
 
 }  // namespace
 
-void led_load::lead() noexcept {
+void led_load::lead() {
   const std::lock_guard held{mutex};
-  leader_ = &self;
+  leader_ = self();
+  queued_ = false;
+}
+
+void led_load::hand_over() noexcept {
+  const std::lock_guard held{mutex};
+  leader_ = nullptr;
+  queued_ = true;
 }
 
 void led_load::finish() noexcept {
   const std::lock_guard held{mutex};
   leader_ = nullptr;
+  queued_ = false;
 }
 
-bool led_load::begin_wait() noexcept {
+bool led_load::begin_wait() {
   if (!load_scope::active()) return true;  // nobody can be waiting for a thread that leads nothing
   const std::lock_guard held{mutex};
-  for (const led_load* load = this; load != nullptr && load->leader_ != nullptr; load = load->leader_->waits_for) {
-    if (load->leader_ == &self) return false;
+  for (const led_load* load = this; load != nullptr; load = load->leader_ ? load->leader_->waits_for : nullptr) {
+    if (load->queued_ || load->awaits_ > 0 || load->leader_ == self()) return false;
   }
-  self.waits_for = this;
+  self()->waits_for = this;
+  return true;
+}
+
+/// A circle has one that comes last, and that one does not wait.
+bool led_load::begin_await(const load_chain& inside) noexcept {
+  const std::lock_guard held{mutex};
+  if (queued_ || awaits_ > 0 || (leader_ && leader_->waits_for != nullptr)) return false;
+  for (const load_chain* each = &inside; each != nullptr; each = each->outer.get()) {
+    if (each->load) ++each->load->awaits_;
+  }
   return true;
 }
 
 led_load::wait_ends::~wait_ends() {
   if (!load_scope::active()) return;
   const std::lock_guard held{mutex};
-  self.waits_for = nullptr;
+  self()->waits_for = nullptr;
+}
+
+led_load::await_ends::~await_ends() {
+  const std::lock_guard held{mutex};
+  for (; inside != nullptr; inside = inside->outer.get()) {
+    if (inside->load) --inside->load->awaits_;
+  }
 }
 
 }  // namespace tenantry::detail

@@ -12,7 +12,7 @@ namespace tenantry::detail {
 
 async_call::async_call(async_lane& through, std::span<const command> sent, std::span<reply> answers,
                        const call_terms& terms)
-    : lane_{through}, stop_{terms.stop}, fail_fast_{terms.fail_fast}, repeated_{terms.repeated} {
+    : lane_{through}, stop_{terms.stop}, fail_fast_{terms.fail_fast}, repeated_{terms.repeated}, where_{terms.where} {
   commands = sent;
   replies = answers;
   tenant = terms.tenant;
@@ -106,7 +106,7 @@ void async_lane::finish_complete() {
   for (exchange* each : complete_) {
     auto& call = *static_cast<async_call*>(each);
     timers_.remove(call);
-    ready_.push_back(call.waiter_);
+    (call.where_ == resumed::by_io_thread ? ready_here_ : ready_).push_back(call.waiter_);
     call.finish();
   }
   complete_.clear();
@@ -266,11 +266,14 @@ void async_lane::break_connection(const failure& why) {
 
 void async_lane::deliver(lock& held) {
   news_.tell(held);
-  if (ready_.empty()) return;
+  if (ready_.empty() && ready_here_.empty()) return;
   resuming_.clear();
   resuming_.swap(ready_);
+  resuming_here_.clear();
+  resuming_here_.swap(ready_here_);
   held.unlock();
-  resume_(resuming_);
+  if (!resuming_.empty()) resume_(resuming_);
+  for (const std::coroutine_handle<> each : resuming_here_) each.resume();
   held.lock();
 }
 

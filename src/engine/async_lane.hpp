@@ -52,6 +52,7 @@ class async_call : public exchange, private timer_node {
   std::stop_token stop_;
   bool fail_fast_;
   bool repeated_;
+  resumed where_;
   bool stopped_ = false;
   std::coroutine_handle<> waiter_;
   std::optional<std::stop_callback<on_stop>> stop_callback_;
@@ -128,6 +129,8 @@ class async_lane final : private io_task {
   news news_;
   std::vector<std::coroutine_handle<>> ready_;  // to be resumed by the I/O thread
   std::vector<std::coroutine_handle<>> resuming_;
+  std::vector<std::coroutine_handle<>> ready_here_;  // on it
+  std::vector<std::coroutine_handle<>> resuming_here_;
   net::clock::time_point close_at_ = net::clock::time_point::max();
   bool closed_ = false;
   bool ended_ = false;

@@ -203,7 +203,7 @@ void engine::run(std::span<const command> commands, std::span<reply> replies, co
 
 template <class Commands, class Replies>
 task<Replies> engine::async_run(Commands commands, Replies replies, call_options how,
-                                std::optional<net::clock::time_point> until) {
+                                std::optional<net::clock::time_point> until, resumed where) {
   const std::span<const command> sent = span_of(commands);
   const std::span<reply> answers = span_of(replies);
   if (sent.empty()) co_return std::move(replies);
@@ -212,6 +212,7 @@ task<Replies> engine::async_run(Commands commands, Replies replies, call_options
   async_lane& lane = coroutine_lane(sent, how.lane);
   const auto deadline = until ? *until : deadline_of(how);
   call_terms terms = terms_of(how, deadline);
+  terms.where = where;
   retry_machine retries{sent, how.retry, deadline, budget_};
   for (;;) {
     const std::uint64_t openings = breaker_.openings();
@@ -240,16 +241,22 @@ task<Replies> engine::async_run(Commands commands, Replies replies, call_options
   co_return std::move(replies);
 }
 
-template task<reply> engine::async_run(command, reply, call_options, std::optional<net::clock::time_point>);
+template task<reply> engine::async_run(command, reply, call_options, std::optional<net::clock::time_point>, resumed);
 template task<std::vector<reply>> engine::async_run(std::vector<command>, std::vector<reply>, call_options,
-                                                    std::optional<net::clock::time_point>);
+                                                    std::optional<net::clock::time_point>, resumed);
 
-task<bool> engine::async_pause(net::clock::time_point until, std::stop_token stop) {
+task<bool> engine::async_pause(net::clock::time_point until, std::stop_token stop, resumed where) {
   async_lane& lane = coroutine_lane({}, lane_choice::by_size);
-  call_terms terms{.deadline = until, .stop = std::move(stop)};
+  call_terms terms{.deadline = until, .stop = std::move(stop), .where = where};
   async_call pause{lane, {}, {}, terms};
   const auto interrupted = co_await pause;
   co_return !interrupted || interrupted->code == errc::cancelled;
+}
+
+void engine::check_open() const {
+  const command asked{"call"};
+  if (forked()) raise(forked_since(), {&asked, 1});
+  if (closed_) raise(closed_before(), {&asked, 1});
 }
 
 exclusive_connection engine::take_exclusive() {

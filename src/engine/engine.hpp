@@ -55,13 +55,16 @@ class engine {
   /// them. Without a deadline it is that of the options, from the moment on at which the task starts.
   template <class Commands, class Replies>
   task<Replies> async_run(Commands commands, Replies replies, call_options how,
-                          std::optional<net::clock::time_point> deadline);
+                          std::optional<net::clock::time_point> deadline, resumed where = resumed::by_executor);
 
   /// Until then, or until the token is triggered. False when the client was closed.
-  task<bool> async_pause(net::clock::time_point until, std::stop_token stop);
+  task<bool> async_pause(net::clock::time_point until, std::stop_token stop, resumed where = resumed::by_executor);
 
   /// Errors: refused_command, invalid_option, and connection_error (forked).
   void check(std::span<const command> commands, ownership whose) const;
+
+  /// Errors: connection_error (closed, forked).
+  void check_open() const;
 
   /// A connection for one caller alone. Errors: connection_error (overloaded, closed, forked).
   exclusive_connection take_exclusive();

@@ -1,8 +1,11 @@
 #include "engine/seam.hpp"
 
 #include "engine/engine.hpp"
+#include "engine/notify.hpp"
 
+#include <optional>
 #include <utility>
+#include <vector>
 
 namespace tenantry::detail {
 
@@ -14,12 +17,32 @@ std::unique_ptr<push_connection> seam::open_push_connection(const caller& of, co
   return std::make_unique<push_connection>(on.options(), on.loop(), how, std::move(told));
 }
 
+std::chrono::steady_clock::time_point seam::deadline(const caller& of) { return of.engine_->deadline_of(of.options_); }
+
+bool seam::observed(const caller& of) noexcept { return bool{of.engine_->options().observer}; }
+
+void seam::notify(const caller& of, std::string_view name, std::initializer_list<event_field> fields) noexcept {
+  detail::notify(of.engine_->options().observer, name, fields);
+}
+
+void seam::check_open(const caller& of) { of.engine_->check_open(); }
+
 bool seam::forked(const caller& of) noexcept { return of.engine_->forked(); }
 
 shared_parts& seam::parts_of(const caller& of) noexcept { return of.engine_->parts(); }
 
 task<bool> seam::pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop) {
   return of.engine_->async_pause(until, std::move(stop));
+}
+
+task<bool> seam::pause_apart(const caller& of, std::chrono::steady_clock::time_point until) {
+  return of.engine_->async_pause(until, {}, resumed::by_io_thread);
+}
+
+task<std::vector<reply>> seam::execute_apart(const caller& of, std::vector<command> commands) {
+  std::vector<reply> replies(commands.size());
+  return of.engine_->async_run(std::move(commands), std::move(replies), of.options_, std::nullopt,
+                               resumed::by_io_thread);
 }
 
 }  // namespace tenantry::detail

@@ -2,18 +2,25 @@
 // All that the pattern families may use of the engine beyond the client's public face.
 
 #include "engine/breaker.hpp"
+#include "engine/jitter.hpp"
 #include "engine/push_connection.hpp"
 #include "engine/shared_parts.hpp"
 
 #include <tenantry/client.hpp>
+#include <tenantry/command.hpp>
+#include <tenantry/observer.hpp>
+#include <tenantry/reply.hpp>
 #include <tenantry/task.hpp>
 
 #include <chrono>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <stop_token>
+#include <string_view>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 namespace tenantry::detail {
 
@@ -40,12 +47,27 @@ struct seam {
     return made;
   }
 
+  /// When a call of this caller that begins now has to end.
+  [[nodiscard]] static std::chrono::steady_clock::time_point deadline(const caller& of);
+
+  /// True when the client has an observer.
+  [[nodiscard]] static bool observed(const caller& of) noexcept;
+  /// Tells it, if there is one. To be called without locks held.
+  static void notify(const caller& of, std::string_view name, std::initializer_list<event_field> fields) noexcept;
+
+  /// Errors: connection_error (closed, forked), as a call has them.
+  static void check_open(const caller& of);
   /// True in the child of a fork.
   [[nodiscard]] static bool forked(const caller& of) noexcept;
 
   /// Waits in a coroutine until then, or until the token is triggered. False when the client was closed, and may be
   /// gone. Starts the I/O thread.
   static task<bool> pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);
+
+  /// For work that no caller waits for, so that a client may end before it: `pause` and `async_execute_all` after which
+  /// the coroutine goes on on the I/O thread, where it must be short, and not where the client's executor says.
+  static task<bool> pause_apart(const caller& of, std::chrono::steady_clock::time_point until);
+  static task<std::vector<reply>> execute_apart(const caller& of, std::vector<command> commands);
 
  private:
   static shared_parts& parts_of(const caller& of) noexcept;

@@ -12,12 +12,17 @@ namespace tenantry::detail {
 
 inline constexpr auto forever = net::clock::time_point::max();
 
+/// Where a coroutine goes on: where the client's executor says, which may run it when the client is gone; or on the I/O
+/// thread, for short work that is the library's own and that no caller waits for.
+enum class resumed : unsigned char { by_executor, by_io_thread };
+
 struct call_terms {
   net::clock::time_point deadline = forever;
   std::stop_token stop = {};
   std::string_view tenant = {};  // outlives the call
   bool fail_fast = false;        // without a connection
   bool repeated = false;         // was made before
+  resumed where = resumed::by_executor;
 };
 
 /// Whether the callers share the connection, or one has it for itself: then its state (WATCH, MULTI) is lost with it,

@@ -97,6 +97,8 @@ std::string_view to_string(errc code) noexcept {
       return "recursive_load";
     case errc::load_failed:
       return "load_failed";
+    case errc::load_timeout:
+      return "load_timeout";
   }
   return "unknown";
 }
@@ -127,6 +129,7 @@ bool error::retryable() const noexcept {
     case errc::not_ready:
     case errc::overloaded:
     case errc::load_failed:
+    case errc::load_timeout:
       return did_not_run;
     default:
       return false;

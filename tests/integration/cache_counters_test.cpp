@@ -4,18 +4,25 @@
 #include "support/concurrency.hpp"
 #include "support/kpi.hpp"
 #include "support/random_bytes.hpp"
+#include "support/sites.hpp"
 
 #include <tenantry/cache.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/executor.hpp>
+#include <tenantry/task.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <future>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -138,6 +145,83 @@ TEST_CASE("the counters add up with many threads: each fetch hits or misses, and
   CHECK(stats.loads == stats.load_failures + stats.stores + stats.fenced);
   CHECK(stats.hits + stats.misses == std::uint64_t{threads} * rounds);
   CHECK(stats.read_failures + stats.store_failures + stats.encode_failures + stats.undecodable == 0);
+}
+
+TEST_CASE("the counters add up with loads in the background: each fetch hits or misses, each load ends in one way") {
+  constexpr int callers = 8;
+  constexpr int rounds = 100;
+  const support::must_end ends;
+  const redis_rig redis;
+  for (const bool batch : {false, true}) {
+    CAPTURE(batch);
+    support::random_bytes random;
+    std::atomic<std::uint64_t> loads{0};
+    std::atomic<std::uint64_t> throwing{0};
+    const auto load = [&](const tn::key& k) {
+      const auto number = ++loads;
+      if (number % 3 == 0) std::this_thread::sleep_for(3ms);
+      if (number % 5 != 0) return kpi{1, k.str()};
+      ++throwing;
+      throw std::runtime_error{"no"};
+    };
+    const auto load_all = [&](std::span<const tn::key> keys) {
+      loads += keys.size();
+      std::vector<kpi> values;
+      for (const tn::key& k : keys) values.push_back({1, k.str()});
+      return values;
+    };
+    tn::thread_pool pool{2};
+    const tn::client own{support::patient_options()};
+    tn::cache<kpi> cache{own,
+                         support::site::waiting({.ttl = 30ms,
+                                                 .jitter = 0,
+                                                 .stale_for = 30ms,
+                                                 .refresh_ahead = 0.5,
+                                                 .executor = pool.get_executor(),
+                                                 .soft_timeout = 1ms,
+                                                 .hard_timeout = 2ms,
+                                                 .failure_throttle = 2ms}),
+                         load, load_all};
+    std::atomic<std::uint64_t> fetches{0};
+    std::atomic<std::uint64_t> timeouts{0};
+    std::vector<std::future<void>> running;
+    for (int t = 0; t < callers; ++t) {
+      running.push_back(support::on_thread([&, t, seed = random.number()] {
+        std::mt19937_64 own_random{seed};
+        for (int i = 0; i < rounds; ++i) {
+          const tn::key k = gateway_health(acme, own_random() % 3);
+          if (own_random() % 20 == 0) cache.invalidate(k);
+          if (own_random() % 4 == 0) cache.expire(k);
+          const std::vector<tn::key> some{k, gateway_health(acme, own_random() % 3)};
+          try {
+            if (batch && i % 4 == 0) {
+              fetches += some.size();
+              t % 2 == 0 ? (void)cache.fetch_many(some) : (void)tn::sync_wait(cache.async_fetch_many(some));
+            } else {
+              ++fetches;
+              t % 2 == 0 ? (void)cache.fetch(k) : (void)tn::sync_wait(cache.async_fetch(k));
+            }
+          } catch (const tn::timeout_error&) {
+            ++timeouts;
+          } catch (const std::exception&) {  // of the loader, or load_failed
+          }
+        }
+      }));
+    }
+    for (auto& each : running) each.get();
+    CHECK(cache.close(20s));
+    const tn::cache_stats stats = cache.stats();
+    CHECK(stats.hits + stats.misses == fetches);
+    CHECK(stats.loads == loads);
+    CHECK(stats.load_failures == throwing);
+    CHECK(stats.loads == stats.load_failures + stats.stores + stats.fenced);
+    CHECK(stats.refreshes <= stats.loads);
+    CHECK(stats.hits > 0);
+    CHECK(stats.stale > 0);
+    CHECK(stats.timeouts >= timeouts);  // of several in one call the first is thrown
+    if (!batch) CHECK(stats.timeouts == timeouts);
+    CHECK(stats.read_failures + stats.store_failures + stats.encode_failures + stats.undecodable == 0);
+  }
 }
 
 TEST_CASE("a value that put could not write counts as an encode failure") {

@@ -364,7 +364,7 @@ TEST_CASE("coroutines invalidate and expire, and a task outlives its invalidator
   const redis_rig redis;
   site one;
   const tn::key k = gateway_health(acme, 1);
-  const std::vector<std::function<tn::task<void>(const tn::invalidator&)>> ways{
+  const std::vector<std::function<tn::task<tn::delivery>(const tn::invalidator&)>> ways{
       [](const tn::invalidator& inv) { return inv.async_invalidate(acme); },
       [](const tn::invalidator& inv) { return inv.async_expire(acme); },
       [](const tn::invalidator& inv) {
@@ -377,7 +377,7 @@ TEST_CASE("coroutines invalidate and expire, and a task outlives its invalidator
     (void)fetch_tagged(one.cache, k, {1, "old"}, {"a"});
     REQUIRE(one.cache.get(k).has_value());
     auto inv = std::make_unique<tn::invalidator>(redis.client, all_keys());
-    tn::task<void> later = way(*inv);
+    tn::task<tn::delivery> later = way(*inv);
     inv.reset();
     tn::sync_wait(std::move(later));
     CHECK_FALSE(one.cache.get(k).has_value());

@@ -2,6 +2,7 @@
 
 #include "engine/seam.hpp"
 #include "support/errors.hpp"
+#include "support/listener.hpp"
 #include "support/redis_probe.hpp"
 
 #include <tenantry/client.hpp>
@@ -24,41 +25,10 @@ using namespace tenantry;
 using namespace std::chrono_literals;
 using support::eventually;
 using support::failure_of;
+using support::listener;
 using tenantry::testing::redis_server;
 
 namespace {
-
-/// Keeps what it is told.
-class listener {
- public:
-  struct told {
-    std::string name;
-    std::map<std::string, std::string> text;
-    std::map<std::string, std::int64_t> number;
-  };
-
-  [[nodiscard]] observer ear() {
-    return [this](const event& what) {
-      told entry{.name = std::string{what.name}, .text = {}, .number = {}};
-      for (const event_field& each : what.fields) {
-        if (const auto* text = std::get_if<std::string_view>(&each.value)) entry.text[std::string{each.name}] = *text;
-        if (const auto* number = std::get_if<std::int64_t>(&each.value)) entry.number[std::string{each.name}] = *number;
-      }
-      const std::lock_guard lock{mutex_};
-      heard_.push_back(std::move(entry));
-    };
-  }
-  [[nodiscard]] std::vector<told> all(std::string_view name) const {
-    const std::lock_guard lock{mutex_};
-    std::vector<told> found;
-    std::ranges::copy_if(heard_, std::back_inserter(found), [name](const told& each) { return each.name == name; });
-    return found;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<told> heard_;
-};
 
 client_options watched(const redis_server& server, listener& by) {
   auto options = client_options::from_url(server.url());

@@ -44,9 +44,15 @@ inline void store(const tenantry::client& redis, const names& all) {
   flush();
 }
 
+/// While nobody writes. KEYS would do, if a reply might be as long as that.
 inline names everything(const tenantry::client& redis) {
   names all;
-  for (const tenantry::reply& each : redis.execute("KEYS", "*").elements()) all.insert(each.str());
+  std::string cursor = "0";
+  do {
+    const tenantry::reply page = redis.execute("SCAN", cursor, "COUNT", 10'000);
+    cursor = page[0].str();
+    for (const tenantry::reply& each : page[1].elements()) all.insert(each.str());
+  } while (cursor != "0");
   return all;
 }
 

@@ -9,7 +9,9 @@
 #include <tenantry/key.hpp>
 #include <tenantry/load_context.hpp>
 #include <tenantry/task.hpp>
+#include <tenantry/undelivered.hpp>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -49,18 +51,32 @@ class TENANTRY_EXPORT cache_core {
   cache_core(const cache_core&) = delete;
   cache_core& operator=(const cache_core&) = delete;
 
-  fetched fetch(const key& k, const any_loader& load);
-  task<fetched> async_fetch(key k, std::shared_ptr<const any_async_loader> load);
+  /// `anywhere` is the same loader, where it may run after this call; or nothing.
+  fetched fetch(const key& k, const any_loader& here, const std::shared_ptr<const any_async_loader>& anywhere);
+  /// `inside` of another load, or nothing.
+  task<fetched> async_fetch(key k, std::shared_ptr<const any_async_loader> load,
+                            std::shared_ptr<const load_chain> inside);
   /// In the order of the keys. With `load_all`, what is missing is loaded by one call of it.
-  std::vector<fetched> fetch_many(std::span<const key> keys, const any_loader& load, const any_batch_loader& load_all);
+  std::vector<fetched> fetch_many(std::span<const key> keys, const any_loader& here,
+                                  const std::shared_ptr<const any_async_loader>& anywhere,
+                                  const any_batch_loader& load_all);
+  task<std::vector<fetched>> async_fetch_many(std::vector<key> keys, std::shared_ptr<const any_async_loader> load,
+                                              any_batch_loader load_all);
 
   looked_up get(const key& k);
-  void put(const key& k, const any_value& value);
-  void invalidate(const key& k, std::chrono::milliseconds hold);
-  void expire(const key& k);
-
+  task<looked_up> async_get(key k);
+  void put(const key& k, any_value value);
+  task<void> async_put(key k, any_value value);
   load_ticket begin(const key& k);
-  bool put(const key& k, const any_value& value, const load_ticket& ticket);
+  task<load_ticket> async_begin(key k);
+  bool put(const key& k, any_value value, const load_ticket& ticket);
+  task<bool> async_put(key k, any_value value, load_ticket ticket);
+  delivery invalidate(const key& k, std::chrono::milliseconds hold);
+  task<delivery> async_invalidate(key k, std::chrono::milliseconds hold);
+  delivery expire(const key& k);
+  task<delivery> async_expire(key k);
+
+  bool close(std::chrono::milliseconds patience);
 
   [[nodiscard]] cache_stats stats() const noexcept;
 

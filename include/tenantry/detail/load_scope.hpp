@@ -3,26 +3,27 @@
 
 #include <tenantry/export.hpp>
 
-#include <string_view>
+#include <memory>
 
 namespace tenantry::detail {
+
+struct load_chain;
 
 /// Stands on the stack around a call of a loader.
 class TENANTRY_EXPORT load_scope {
  public:
-  load_scope(const void* cache, std::string_view key) noexcept;
+  explicit load_scope(std::shared_ptr<const load_chain> load) noexcept;
   ~load_scope();
   load_scope(const load_scope&) = delete;
   load_scope& operator=(const load_scope&) = delete;
 
-  /// Errors: error (recursive_load) when this thread is loading this key of this cache.
-  static void check(const void* cache, std::string_view key);
-  /// True when this thread is inside of a loader of any cache.
+  /// The loads that this thread is inside of, of any cache, or nothing.
+  [[nodiscard]] static std::shared_ptr<const load_chain> innermost() noexcept;
+  /// True when there is one.
   [[nodiscard]] static bool active() noexcept;
 
  private:
-  const void* cache_;
-  std::string_view key_;
+  const std::shared_ptr<const load_chain> load_;
   const load_scope* outer_;
 };
 

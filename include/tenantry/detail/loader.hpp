@@ -3,6 +3,7 @@
 
 #include <tenantry/codec.hpp>
 #include <tenantry/detail/cache_core.hpp>
+#include <tenantry/detail/load_scope.hpp>
 #include <tenantry/key.hpp>
 #include <tenantry/load_context.hpp>
 #include <tenantry/task.hpp>
@@ -102,6 +103,7 @@ struct own_loader {
   }
   template <class F>
   static task<any_value> call(F& loader, const key& k, load_context& context) {
+    const load_scope scope{load_access::chain(context)};  // it stays on this thread
     co_return value_of<T>(call_loader(loader, k, context));
   }
 };

@@ -6,6 +6,7 @@
 #include <tenantry/cache_options.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/error.hpp>
+#include <tenantry/executor.hpp>
 #include <tenantry/load_context.hpp>
 
 #include <catch2/catch_test_macros.hpp>
@@ -72,6 +73,33 @@ TEST_CASE("a redis_timeout below 1 ms is refused by name") {
   accepted({.redis_timeout = 1ms});
   accepted({.redis_timeout = std::nullopt});
   accepted({.redis_timeout = tn::no_timeout});
+}
+
+TEST_CASE("a timeout of a load that is below 1 ms, or needs what is not there, is refused by name") {
+  const tn::executor some = tn::inline_executor();
+  for (const auto span : {0ms, -1ms, std::chrono::milliseconds::min(), std::chrono::milliseconds::max()}) {
+    refused({.stale_for = 1h, .executor = some, .soft_timeout = span}, "soft_timeout");
+    refused({.executor = some, .hard_timeout = span}, "hard_timeout");
+  }
+  refused({.stale_for = 1h, .soft_timeout = 1s}, "soft_timeout needs an executor");
+  refused({.executor = some, .soft_timeout = 1s}, "soft_timeout needs stale_for");
+  refused({.hard_timeout = 1s}, "hard_timeout needs an executor");
+  accepted({.stale_for = 1h, .executor = some, .soft_timeout = 1ms, .hard_timeout = 1ms});
+  accepted({.executor = some, .hard_timeout = 1h});
+  accepted({.executor = some});
+}
+
+TEST_CASE("a refresh_ahead or refresh_beta out of range is refused by name") {
+  for (const double wrong : {-0.1, std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+                             std::numeric_limits<double>::quiet_NaN()}) {
+    INFO(wrong);
+    refused({.refresh_ahead = wrong}, "refresh_ahead");
+    refused({.refresh_beta = wrong}, "refresh_beta");
+  }
+  refused({.refresh_ahead = 1.0}, "refresh_ahead");
+  refused({.refresh_beta = std::nextafter(1000.0, 1001.0)}, "refresh_beta");
+  refused({.refresh_beta = 1.0, .envelope = tn::envelope::bare}, "refresh_beta");
+  accepted({.refresh_ahead = std::nextafter(1.0, 0.0), .refresh_beta = 1000.0});
 }
 
 TEST_CASE("the defaults are five minutes, a tenth of jitter, a readable header and the client's timeout") {

@@ -108,7 +108,7 @@ TEST_CASE("who is woken looks and asks for the lease again, and patience goes on
   SECTION("the lease is free") {
     CHECK(on.lead_from_here() == step::load);
     on.tested.loaded(outcome());
-    on.answer({number(1), number(1)});
+    on.store_answer(true);
     CHECK(on.tested.stored());
   }
   SECTION("the load failed") {
@@ -205,7 +205,7 @@ TEST_CASE("a fetch inside of a loader does not wait for another process, nor for
   bench free{{}, false};  // where nobody is waited for, it is as any other
   CHECK(free.lead() == step::load);
   free.tested.loaded(outcome());
-  free.answer({number(1), number(1)});
+  free.store_answer(true);
   CHECK(free.tested.stored());
 }
 

@@ -51,7 +51,7 @@ TEST_CASE("who refreshes loads and stores, and answers with the new value") {
   REQUIRE(on.lead_from_here() == step::load);
   CHECK(on.tested.payload() == "v");  // for the loader to look at
   on.tested.loaded(outcome());
-  CHECK(on.answer({number(1), number(1)}) == step::answer);
+  CHECK(on.store_answer(true) == step::answer);
   CHECK(on.tested.source() == fetch_source::computed);
   CHECK(on.tested.stored());
 }

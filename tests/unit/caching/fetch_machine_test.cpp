@@ -179,9 +179,9 @@ TEST_CASE("a miss is two round trips before the load and one after it") {
   const std::string sealed =
       seal({.stamp = *tenant_stamp::parse(now_stamp), .ttl = 5min, .computed_at = 1'000'000'005us, .took = 250us},
            value_key, "new");
-  CHECK(on.asks() == texts{"PEXPIRE " + stamp_name + ' ' + day + " GT",
+  CHECK(on.asks() == texts{"PEXPIRE " + stamp_name + ' ' + day + " GT", "MGET " + stamp_name,
                            "store " + all_keys + ' ' + on.lease() + ' ' + sealed + " 300000"});
-  REQUIRE(on.answer({number(0), number(1)}) == step::answer);
+  REQUIRE(on.store_answer(true) == step::answer);
   CHECK(on.trips == 3);
   CHECK(on.tested.source() == fetch_source::computed);
   CHECK(on.tested.stored());
@@ -202,7 +202,7 @@ TEST_CASE("what is stored lives for its ttl and its stale life, and says which v
                                    .absent = true},
                                   value_key, "");
   // The stamp lives twice as long as the value.
-  CHECK(on.asks() == texts{"PEXPIRE " + stamp_name + " 216000000 GT",
+  CHECK(on.asks() == texts{"PEXPIRE " + stamp_name + " 216000000 GT", "MGET " + stamp_name,
                            "store " + all_keys + ' ' + on.lease() + ' ' + sealed + " 108000000"});
 }
 
@@ -210,10 +210,36 @@ TEST_CASE("a value whose lease was gone is given to its caller and counts as fen
   bench on;
   on.lead();
   on.tested.loaded(outcome());
-  CHECK(on.answer({number(1), number(0)}) == step::answer);
+  CHECK(on.store_answer(false) == step::answer);
   CHECK(on.tested.source() == fetch_source::computed);
   CHECK_FALSE(on.tested.stored());
   CHECK(on.tested.fenced());
+}
+
+TEST_CASE("a value is not said to be stored when its tenant or one of its tags was invalidated meanwhile") {
+  for (const std::string& under : {stamp('x', '2', '3'), stamp('1', 'x', '3'), "no stamp"s}) {
+    bench on;
+    on.lead();
+    on.tested.loaded(outcome());
+    CHECK(on.store_answer(true, under) == step::answer);
+    CHECK(on.tested.source() == fetch_source::computed);
+    CHECK_FALSE(on.tested.stored());
+    CHECK(on.tested.fenced());
+  }
+  for (const std::string& then : {tag_text('x', 'd'), tag_text('c', 'x'), ""s}) {
+    bench on;
+    on.lead();
+    on.tested.loaded(outcome("new", {"a", "b"}));
+    on.answer({list({text(now_stamp), text(tag_text('a', 'b')), text(tag_text('c', 'd'))})});
+    on.store_answer(true, stamp('1', '2', 'x'), {tag_text('a', 'b'), then});
+    CHECK_FALSE(on.tested.stored());
+    CHECK(on.tested.fenced());
+  }
+  bench others;  // a tag that the value has not
+  others.lead();
+  others.tested.loaded(outcome());
+  others.store_answer(true, stamp('1', '2', 'x'));
+  CHECK(others.tested.stored());
 }
 
 TEST_CASE("a value that is not to be stored only ends its lease, without a marker") {
@@ -246,9 +272,9 @@ TEST_CASE("with tags named by the loader, all stamps are read at the end at once
                                   value_key, "new");
   CHECK(on.asks() == texts{"PEXPIRE " + stamp_name + ' ' + day + " GT",
                            "PEXPIRE " + stamp_name + ":tag:property%3A42 " + day + " GT",
-                           "PEXPIRE " + stamp_name + ":tag:b " + day + " GT",
+                           "PEXPIRE " + stamp_name + ":tag:b " + day + " GT", "MGET " + stamp_name + ' ' + names,
                            "store " + all_keys + ' ' + on.lease() + ' ' + sealed + " 300000"});
-  CHECK(on.answer({number(1), number(1), number(1), number(1)}) == step::answer);
+  CHECK(on.store_answer(true, now_stamp, {tag_text('a', 'b'), tag_text('c', 'd')}) == step::answer);
   CHECK(on.tested.stored());
   CHECK(on.trips == 4);
 }

@@ -161,6 +161,16 @@ struct bench {
            std::string{enough} + (rules.bare ? " bare " : " header ") + std::string{seen};
   }
 
+  /// Redis stored the value, or did not, and its stamps were these then.
+  step store_answer(bool taken, std::string_view under = now_stamp, const texts& tags = {}) {
+    std::vector<reply> replies(tags.size() + 1, number(1));  // to PEXPIRE
+    std::vector<reply> stamps{text(under)};
+    for (const std::string& each : tags) stamps.push_back(text(each));
+    replies.push_back(list(std::move(stamps)));
+    replies.push_back(number(taken ? 1 : 0));
+    return answer(std::move(replies));
+  }
+
   /// Up to the request for a lease: nothing is there.
   step miss() {
     begin();
