@@ -68,8 +68,9 @@ void write_json(const std::string& file, const std::vector<bench::result>& resul
 
 void print(const bench::result& one) {
   const bool counted = one.baseline_name.empty();
-  fmt::print("{:<16} {:>14.{}f} {:>14.0f}  {:<8} {:<20} {:>6.2f}  {:.2f} to {:.2f}\n", one.name, one.ours,
-             counted ? 1 : 0, one.baseline, one.unit, one.baseline_name, one.ratio, one.ratio_low, one.ratio_high);
+  fmt::print("{:<16} {:>14.{}f} {:>14.0f}  {:<8} {:<20} {:>6.{}f}  {:.2f} to {:.2f}\n", one.name, one.ours,
+             counted ? 1 : 0, one.baseline, one.unit, one.baseline_name, one.ratio, one.ratio < 0.01 ? 5 : 2,
+             one.ratio_low, one.ratio_high);
   std::fflush(stdout);
 }
 
@@ -90,6 +91,7 @@ int main(int argc, char** argv) try {
 
   std::vector<bench::count_row> counts;
   bench::add_client_counts(counts, server.url());
+  bench::add_dashboard_rows(counts, server.url());
 
   std::vector<bench::result> results;
   fmt::print("{:<16} {:>14} {:>14}  {:<8} {:<20} {:>6}  {}\n", "row", "ours", "baseline", "unit", "baseline is",

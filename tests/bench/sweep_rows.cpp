@@ -47,6 +47,10 @@ class crowded_server {
     const tenantry::invalidator inv{*redis_, tenantry::catalog{reading}};
     expect(inv.sweep(tenant(0)).deleted);
   }
+  void invalidate() const {
+    const tenantry::invalidator inv{*redis_, tenantry::catalog{reading}};
+    inv.invalidate(tenant(0));
+  }
   void scan_and_delete() const { expect(raw_->scan_and_delete("*:" + tenant(0).str() + ":*")); }
 
   /// A value of a tenant who is not swept.
@@ -129,6 +133,13 @@ void add_sweep_rows(std::vector<row>& rows) {
                   .unit = "key/s",
                   .baseline_name = "SCAN 100, DEL",
                   .ours = [on](std::size_t) { on->server.sweep(); },
+                  .baseline = [on](std::size_t) { on->server.scan_and_delete(); },
+                  .prepare = fill,
+                  .done_at_once = keys_of_one});
+  rows.push_back({.name = "invalidate_tenant",
+                  .unit = "key/s",
+                  .baseline_name = "SCAN 100, DEL",
+                  .ours = [on](std::size_t) { on->server.invalidate(); },
                   .baseline = [on](std::size_t) { on->server.scan_and_delete(); },
                   .prepare = fill,
                   .done_at_once = keys_of_one});
