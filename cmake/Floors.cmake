@@ -48,7 +48,7 @@ set(floor_caching_files
     load_context.hpp
     sweep.hpp
     undelivered.hpp)
-set(floor_limiting_files)
+set(floor_limiting_files rate_decision.hpp rate_limiter.hpp)
 set(floor_messaging_files)
 set(floor_outside_files tenantry.hpp testing/redis_server.hpp)
 

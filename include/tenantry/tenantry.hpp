@@ -21,6 +21,8 @@
 #include <tenantry/key_schema.hpp>
 #include <tenantry/metrics.hpp>
 #include <tenantry/observer.hpp>
+#include <tenantry/rate_decision.hpp>
+#include <tenantry/rate_limiter.hpp>
 #include <tenantry/reply.hpp>
 #include <tenantry/script.hpp>
 #include <tenantry/sweep.hpp>

@@ -87,10 +87,12 @@ int main(int argc, char** argv) try {
   bench::add_async_rows(rows, server.url());
   bench::add_tenant_rows(rows, server.url());
   bench::add_cache_rows(rows, server.url());
+  bench::add_limiter_rows(rows, server.url());
   bench::add_sweep_rows(rows);
 
   std::vector<bench::count_row> counts;
   bench::add_client_counts(counts, server.url());
+  bench::add_limiter_counts(counts, server.url());
   bench::add_dashboard_rows(counts, server.url());
 
   std::vector<bench::result> results;

@@ -4,6 +4,7 @@
 #include <hiredis/hiredis.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -43,6 +44,28 @@ class raw_redis {
         redisCommand(context_.get(), "SETEX %b 300 %b", key.data(), key.size(), value.data(), value.size()));
     if (reply == nullptr) throw std::runtime_error{"hiredis: no reply"};
     freeReplyObject(reply);
+  }
+
+  /// The usual sliding window, four commands in one pipeline; how many members the window has.
+  std::int64_t usual_limit(const std::string& key, std::int64_t window_ms) {
+    const auto now =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
+    redisAppendCommand(context_.get(), "ZREMRANGEBYSCORE %b 0 %lld", key.data(), key.size(),
+                       static_cast<long long>(now - window_ms));
+    redisAppendCommand(context_.get(), "ZADD %b %lld %lld", key.data(), key.size(), static_cast<long long>(now),
+                       static_cast<long long>(now));
+    redisAppendCommand(context_.get(), "ZCARD %b", key.data(), key.size());
+    redisAppendCommand(context_.get(), "EXPIRE %b %lld", key.data(), key.size(),
+                       static_cast<long long>(window_ms / 1000));
+    std::int64_t members = 0;
+    for (int i = 0; i < 4; ++i) {
+      void* reply = nullptr;
+      if (redisGetReply(context_.get(), &reply) != REDIS_OK) throw std::runtime_error{"hiredis: no reply"};
+      if (i == 2) members = static_cast<redisReply*>(reply)->integer;
+      freeReplyObject(reply);
+    }
+    return members;
   }
 
   /// `times` GETs, of which up to `window` are on the way.

@@ -1,0 +1,60 @@
+// Limits for requests: one, several at once, the answer to a client, and what happens without Redis.
+#include <tenantry/client.hpp>
+#include <tenantry/error.hpp>
+#include <tenantry/rate_limiter.hpp>
+#include <tenantry/task.hpp>
+
+#include <chrono>
+#include <iostream>
+#include <string>
+
+using namespace std::chrono_literals;
+
+struct response {
+  int status = 200;
+  std::string text;
+};
+
+response too_many_requests(const tenantry::decision& d) {
+  response answer{.status = 429, .text = {}};
+  for (const auto& [name, value] : d.headers()) answer.text += name + ": " + value + '\n';
+  return answer;
+}
+
+response serve(tenantry::rate_limiter& limiter, const tenantry::tenant_id& tenant) {
+  const tenantry::decision d =
+      limiter.acquire(tenant, "/api/readings/{unit}");  // the route, not the path of the request
+  if (!d) return too_many_requests(d);                  // 429 and Retry-After
+  return {.text = std::to_string(d.remaining) + " left"};
+}
+
+tenantry::task<bool> export_all(tenantry::rate_limiter& limiter, tenantry::tenant_id tenant) {
+  const tenantry::decision d = co_await limiter.async_acquire_up_to(tenant, "/export", 50);  // as many as there are
+  const auto unused = d.granted - 10;
+  const tenantry::decision back = co_await limiter.async_refund(tenant, "/export", unused);
+  co_return back.granted == unused;
+}
+
+int main(int argc, char** argv) try {
+  const tenantry::client redis{argc > 1 ? argv[1] : "redis://localhost:6379"};
+  const tenantry::tenant_id acme{"acme"};
+
+  tenantry::rate_limiter limiter{redis, tenantry::on_failure::fail_open, {.limit = 3, .window = 60s}};
+  limiter.reset(acme, "/api/readings/{unit}");
+  for (int i = 0; i < 3; ++i) std::cout << serve(limiter, acme).text << '\n';
+  const response refused = serve(limiter, acme);
+  std::cout << refused.status << '\n' << refused.text;
+
+  tenantry::rate_limiter both{
+      redis, tenantry::on_failure::insurance(3), {{.limit = 20, .window = 1s}, {.limit = 1000, .window = 1h}}};
+  const tenantry::decision d = both.acquire(acme, "/api/kpi", 5);  // charges both, or neither
+  for (const auto& [name, value] : d.headers(tenantry::header_style::ietf)) std::cout << name << ": " << value << '\n';
+
+  tenantry::rate_limiter exports{redis, tenantry::on_failure::fail_closed, {.limit = 100, .window = 24h}};
+  exports.reset(acme, "/export");
+  const bool given_back = sync_wait(export_all(exports, acme));
+  return refused.status == 429 && d && given_back ? 0 : 1;
+} catch (const tenantry::error& failure) {
+  std::cerr << to_string(failure.code()) << ": " << failure.what() << '\n';
+  return 1;
+}
