@@ -17,7 +17,7 @@ struct response {
 
 response too_many_requests(const tenantry::decision& d) {
   response answer{.status = 429, .text = {}};
-  for (const auto& [name, value] : d.headers()) answer.text += name + ": " + value + '\n';
+  for (const auto& [name, value] : d.headers()) answer.text.append(name).append(": ").append(value).append("\n");
   return answer;
 }
 

@@ -170,13 +170,13 @@ class cache {
   /// delivery::queued instead while Redis is away, and throws only what would not succeed later either, or when 10,000
   /// are queued. Cost: one round trip.
   delivery invalidate(const key& k, invalidate_options how = {}) { return core_.invalidate(k, how.hold); }
-  [[nodiscard]] task<delivery> async_invalidate(key k, invalidate_options how = {}) {
-    return core_.async_invalidate(std::move(k), how.hold);
+  [[nodiscard]] task<delivery> async_invalidate(const key& k, invalidate_options how = {}) {
+    return core_.async_invalidate(k, how.hold);
   }
   /// The next fetch loads anew; until that succeeds the value is kept as a stale copy. Running loads store nothing.
   /// Errors and cost: as `invalidate`.
   delivery expire(const key& k) { return core_.expire(k); }
-  [[nodiscard]] task<delivery> async_expire(key k) { return core_.async_expire(std::move(k)); }
+  [[nodiscard]] task<delivery> async_expire(const key& k) { return core_.async_expire(k); }
 
   /// Ends loading in the background: loads that run are told by `load_context::stop`, and waited for; those that have
   /// not begun fail with timeout_error (cancelled); later fetches load in their own call. False when some have not

@@ -22,11 +22,11 @@ class led_load;
 
 /// A load and those it runs inside of, the innermost first.
 struct load_chain {
-  const void* cache;
-  std::string key;
-  std::shared_ptr<led_load> load;  // nothing where nobody can wait for it
-  bool holds_thread;               // its own, or one of those around it, until it has ended
-  std::shared_ptr<const load_chain> outer;
+  const void* cache = nullptr;
+  std::string key = {};
+  std::shared_ptr<led_load> load = {};  // nothing where nobody can wait for it
+  bool holds_thread = false;            // its own, or one of those around it, until it has ended
+  std::shared_ptr<const load_chain> outer = {};
 };
 }  // namespace detail
 

@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -107,24 +108,24 @@ class TENANTRY_EXPORT rate_limiter {
 
   /// `path` is the template of the route ("/api/readings/{unit}"), of any bytes; what follows a `?` is left out.
   decision acquire(const tenant_id& tenant, std::string_view path, std::uint64_t cost = 1);
-  [[nodiscard]] task<decision> async_acquire(tenant_id tenant, std::string path, std::uint64_t cost = 1);
+  [[nodiscard]] task<decision> async_acquire(const tenant_id& tenant, std::string path, std::uint64_t cost = 1);
 
   /// As many units as there are, up to `most`: `decision::granted`. Allowed if there is one.
   decision acquire_up_to(const tenant_id& tenant, std::string_view path, std::uint64_t most);
-  [[nodiscard]] task<decision> async_acquire_up_to(tenant_id tenant, std::string path, std::uint64_t most);
+  [[nodiscard]] task<decision> async_acquire_up_to(const tenant_id& tenant, std::string path, std::uint64_t most);
 
   /// What `acquire` would decide now. Changes nothing.
   decision peek(const tenant_id& tenant, std::string_view path, std::uint64_t cost = 1);
-  [[nodiscard]] task<decision> async_peek(tenant_id tenant, std::string path, std::uint64_t cost = 1);
+  [[nodiscard]] task<decision> async_peek(const tenant_id& tenant, std::string path, std::uint64_t cost = 1);
 
   /// Gives back what was acquired last, for work that was not done; never more than is charged.
   /// `decision::granted` says how much. Where Redis does not answer, nothing is known to be given back.
   decision refund(const tenant_id& tenant, std::string_view path, std::uint64_t cost = 1);
-  [[nodiscard]] task<decision> async_refund(tenant_id tenant, std::string path, std::uint64_t cost = 1);
+  [[nodiscard]] task<decision> async_refund(const tenant_id& tenant, std::string path, std::uint64_t cost = 1);
 
   /// Forgets what was charged. Errors: as `caller::execute`. Source: UNLINK.
   void reset(const tenant_id& tenant, std::string_view path);
-  [[nodiscard]] task<void> async_reset(tenant_id tenant, std::string path);
+  [[nodiscard]] task<void> async_reset(const tenant_id& tenant, std::string path);
 
   /// Other limits from the next decision on, as many as before; the kind stays. What was charged still counts.
   /// Errors: invalid_option, naming the field; nothing has changed then.

@@ -110,11 +110,11 @@ task<bool> cache_core::async_put(key k, any_value value, load_ticket ticket) {
 delivery cache_core::invalidate(const key& k, std::chrono::milliseconds hold) {
   return sync_wait(detail::invalidate(*state_, face::blocking, k, hold));
 }
-task<delivery> cache_core::async_invalidate(key k, std::chrono::milliseconds hold) {
-  return detail::invalidate(*state_, face::coroutine, std::move(k), hold);
+task<delivery> cache_core::async_invalidate(const key& k, std::chrono::milliseconds hold) {
+  return detail::invalidate(*state_, face::coroutine, k, hold);
 }
 
 delivery cache_core::expire(const key& k) { return sync_wait(detail::expire(*state_, face::blocking, k)); }
-task<delivery> cache_core::async_expire(key k) { return detail::expire(*state_, face::coroutine, std::move(k)); }
+task<delivery> cache_core::async_expire(const key& k) { return detail::expire(*state_, face::coroutine, k); }
 
 }  // namespace tenantry::detail

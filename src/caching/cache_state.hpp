@@ -85,6 +85,10 @@ class cache_state {
   void count(cache_event what) noexcept {
     counters_[static_cast<std::size_t>(what)].fetch_add(1, std::memory_order_relaxed);
   }
+  /// It did not happen after all.
+  void uncount(cache_event what) noexcept {
+    counters_[static_cast<std::size_t>(what)].fetch_sub(1, std::memory_order_relaxed);
+  }
   [[nodiscard]] cache_stats stats() const noexcept;
   /// For the client's observer.
   void tell(std::string_view name, const tenant_id& tenant) const noexcept;

@@ -111,15 +111,15 @@ void fetch_group::leave_all(const std::shared_ptr<const any_async_loader>& load,
   start(go_on(std::move(group), load, load_all, *std::move(mine)), [](const std::exception_ptr&) {});
 }
 
-void fetch_group::load_all_at_once(const any_batch_loader& load_all, const std::exception_ptr& refused) {
+void fetch_group::load_all_at_once(const any_batch_loader& load_all, const std::exception_ptr& refused, bool begun) {
   std::vector<fetch_session*> missing;
   for (const auto& each : sessions_) {
     if (each->step == fetch_step::load) missing.push_back(each.get());
   }
   if (refused) {
     for (fetch_session* each : missing) {
-      on_.count(cache_event::load);
-      each->load_failed(refused);
+      if (begun) each->count_begin();
+      each->load_failed(refused, begun);
     }
   } else {
     fetch_session::load_together(on_, missing, load_all);
@@ -145,7 +145,7 @@ void fetch_group::run(const loading& how, const any_batch_loader& load_all) {
         fail_asking(all, why);
       }
     } else if (load_all) {
-      load_all_at_once(load_all, nullptr);
+      load_all_at_once(load_all, nullptr, true);
     } else {
       for (const auto& each : sessions_) {
         if (each->step == fetch_step::load) each->take_step(how.here);
@@ -171,16 +171,18 @@ task<void> fetch_group::async_run(std::shared_ptr<const any_async_loader> load, 
       if (failed) fail_asking(all, *failed);
     } else if (load_all) {
       std::exception_ptr refused;
+      bool begun = true;
       try {
         if (sessions_.front()->away()) {
           auto moving = resume_on(on_.options().executor);
           co_await std::move(moving);
+          begun = !sessions_.front()->stopped();
           sessions_.front()->check_not_stopped();
         }
       } catch (...) {
         refused = std::current_exception();
       }
-      load_all_at_once(load_all, refused);
+      load_all_at_once(load_all, refused, begun);
     } else {
       for (const auto& each : sessions_) {
         if (each->step != fetch_step::load) continue;

@@ -54,7 +54,7 @@ class fetch_group {
   bool begin_round(const std::shared_ptr<const any_async_loader>& load, const any_batch_loader& load_all);
   void settle_all();
   void leave_all(const std::shared_ptr<const any_async_loader>& load, const any_batch_loader& load_all);
-  void load_all_at_once(const any_batch_loader& load_all, const std::exception_ptr& refused);
+  void load_all_at_once(const any_batch_loader& load_all, const std::exception_ptr& refused, bool begun);
   [[nodiscard]] bool any(fetch_step what) const noexcept;
 
   cache_state& on_;

@@ -79,10 +79,8 @@ bool fetch_session::can_leave() const noexcept {
 
 std::shared_ptr<flight> fetch_session::hand_over() {
   if (!machine.leads()) own_ = std::make_shared<flight>(key_.str());
-  const auto& load = machine.leads() ? joined_ : own_;
-  load->hand_over();
   away_ = true;
-  return load;
+  return led();
 }
 
 void fetch_session::begin_refresh(const fetch_machine& of) {
@@ -91,7 +89,7 @@ void fetch_session::begin_refresh(const fetch_machine& of) {
 }
 
 void fetch_session::check_not_stopped() const {
-  if (!over_.stop_requested()) return;
+  if (!stopped()) return;
   throw timeout_error{errc::cancelled, execution::not_sent, key_.str() + ": its load was stopped before it began"};
 }
 
@@ -157,8 +155,7 @@ void fetch_session::board() {
 }
 
 load_context fetch_session::context(bool holds_thread) {
-  on_.count(cache_event::load);
-  if (machine.refreshing()) on_.count(cache_event::refresh);
+  count_begin();
   std::function<any_value()> previous;
   if (machine.has_candidate()) {
     previous = [this, bytes = std::string{machine.payload()}] { return on_.decode(bytes); };
@@ -191,9 +188,21 @@ void fetch_session::loaded(any_value made, load_context& said, std::chrono::micr
   step = machine.loaded(std::move(outcome));
 }
 
-void fetch_session::load_failed(std::exception_ptr what) {
-  on_.count(cache_event::load_failure);
-  on_.tell_load_failed(tenant_, away_, what);
+void fetch_session::count_begin() noexcept {
+  on_.count(cache_event::load);
+  if (machine.refreshing()) on_.count(cache_event::refresh);
+}
+
+void fetch_session::uncount_begin() noexcept {
+  on_.uncount(cache_event::load);
+  if (machine.refreshing()) on_.uncount(cache_event::refresh);
+}
+
+void fetch_session::load_failed(std::exception_ptr what, bool begun) {
+  if (begun) {
+    on_.count(cache_event::load_failure);
+    on_.tell_load_failed(tenant_, away_, what);
+  }
   fault_ = std::move(what);
   step = machine.load_failed(!(away_ && on_.background().closed()));  // no other process is to suffer from that
 }
@@ -273,12 +282,14 @@ task<void> fetch_session::async_load(const any_async_loader& load) {
   auto begin = clock::now();
   any_value made;
   std::exception_ptr failed;
+  bool begun = true;
   try {
     keep_lease(kept);
     // Not where a thread waits for this coroutine: the executor may have no other.
     if (away_ || (who_ == fetcher::coroutine_inside && !holds_thread_ && on_.options().executor)) {
       auto moving = resume_on(on_.options().executor);
       co_await std::move(moving);
+      begun = !stopped();
       check_not_stopped();
       begin = clock::now();
     }
@@ -290,7 +301,8 @@ task<void> fetch_session::async_load(const any_async_loader& load) {
   }
   kept.reset();
   if (failed) {
-    load_failed(std::move(failed));
+    if (!begun) uncount_begin();
+    load_failed(std::move(failed), begun);
   } else {
     loaded(std::move(made), said, since(begin));
   }
@@ -369,8 +381,7 @@ void fetch_session::load_together(cache_state& on, std::span<fetch_session* cons
   std::vector<key> keys;
   keys.reserve(all.size());
   for (fetch_session* each : all) {
-    on.count(cache_event::load);
-    if (each->machine.refreshing()) on.count(cache_event::refresh);
+    each->count_begin();
     each->lead_here();
     keys.push_back(each->key_);
   }

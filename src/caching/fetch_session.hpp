@@ -58,6 +58,7 @@ class fetch_session {
   [[nodiscard]] bool away() const noexcept { return away_; }
   /// In the background, before its loader is called. Errors: timeout_error (cancelled) when nobody wants it any more.
   void check_not_stopped() const;
+  [[nodiscard]] bool stopped() const noexcept { return over_.stop_requested(); }
   /// Begins as the renewal of the value that another session has found.
   void begin_refresh(const fetch_machine& of);
   /// Goes on as one who waits for a load that was handed over.
@@ -85,7 +86,9 @@ class fetch_session {
   [[nodiscard]] looked_up end_looking();
   [[nodiscard]] const caller& by() const noexcept { return by_; }
   [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
-  void load_failed(std::exception_ptr what);
+  void count_begin() noexcept;
+  /// One that was not `begun` is no load for the counters.
+  void load_failed(std::exception_ptr what, bool begun = true);
 
  private:
   const key key_;  // the machine refers to it
@@ -100,6 +103,7 @@ class fetch_session {
   /// For a loader that holds its thread, or may not.
   [[nodiscard]] load_context context(bool holds_thread);
   task<void> async_ask();
+  void uncount_begin() noexcept;
   [[nodiscard]] std::shared_ptr<flight> led() const { return machine.leads() ? joined_ : own_; }
   /// Whether it is to be loaded by a thread that is not known yet.
   [[nodiscard]] bool may_leave() const noexcept;

@@ -128,6 +128,8 @@ bool invalidation_queue::settle(const batch& sent, const std::vector<reply>& rep
   {
     const std::lock_guard held{mutex_};
     std::size_t next = 0;
+    std::vector<std::uint64_t> done;
+    std::vector<std::uint64_t> refusals;
     for (std::size_t i = 0; i < sent.numbers.size(); ++i) {
       const reply& first = replies[next];  // what follows it only wakes those who wait
       next += sent.sizes[i];
@@ -137,10 +139,16 @@ bool invalidation_queue::settle(const batch& sent, const std::vector<reply>& rep
         refused.emplace(why);
       }
       progress = true;
-      // Nothing where it was queued again meanwhile: that one is still to be delivered.
-      const auto gone = std::erase_if(waiting_, [&](const entry& each) { return each.number == sent.numbers[i]; });
-      (first.is_error() ? dropped : delivered) += gone;
+      (first.is_error() ? refusals : done).push_back(sent.numbers[i]);
     }
+    // Nothing where one was queued again meanwhile: that one is still to be delivered.
+    const auto take = [this](std::vector<std::uint64_t>& numbers) {
+      std::ranges::sort(numbers);
+      return std::erase_if(waiting_,
+                           [&](const entry& each) { return std::ranges::binary_search(numbers, each.number); });
+    };
+    if (!done.empty()) delivered = take(done);
+    if (!refusals.empty()) dropped = take(refusals);
     size_.store(waiting_.size(), std::memory_order_release);
   }
   if (delivered > 0) {

@@ -185,7 +185,7 @@ task<bool> put(cache_state& on, face how, key k, any_value value, load_ticket ti
   co_return stored;
 }
 
-task<delivery> invalidate(cache_state& on, face how, key k, std::chrono::milliseconds hold) {
+task<delivery> invalidate(cache_state& on, face how, const key& k, std::chrono::milliseconds hold) {
   if (hold < 0ms || hold > std::chrono::years{100}) {
     throw invalid_option{"invalidate_options.hold is not from 0 to 100 years"};
   }
@@ -203,7 +203,7 @@ task<delivery> invalidate(cache_state& on, face how, key k, std::chrono::millise
   return deliver(on, how, of_key(k, kind, std::move(requests)));
 }
 
-task<delivery> expire(cache_state& on, face how, key k) {
+task<delivery> expire(cache_state& on, face how, const key& k) {
   const auto names = value_names(k);
   std::vector<request> requests;
   requests.push_back(request::run(scripts::expire(), {names[0], names[1], names[2]}, {}));

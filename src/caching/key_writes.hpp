@@ -17,7 +17,7 @@ namespace tenantry::detail {
 task<void> put(cache_state& on, face how, key k, any_value value);
 task<bool> put(cache_state& on, face how, key k, any_value value, load_ticket ticket);
 task<load_ticket> begin(cache_state& on, face how, key k);
-task<delivery> invalidate(cache_state& on, face how, key k, std::chrono::milliseconds hold);
-task<delivery> expire(cache_state& on, face how, key k);
+task<delivery> invalidate(cache_state& on, face how, const key& k, std::chrono::milliseconds hold);
+task<delivery> expire(cache_state& on, face how, const key& k);
 
 }  // namespace tenantry::detail

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <ranges>
 #include <utility>
 
 namespace tenantry::detail {
@@ -55,15 +56,18 @@ decision local_limits::decide(limit_operation what, const std::string& key, std:
 
   const auto used_in = [&](std::chrono::milliseconds window) {
     std::uint64_t units = 0;
-    for (auto each = entries.rbegin(); each != entries.rend() && each->at > now - window; ++each) units += each->units;
+    for (const admitted& each : std::views::reverse(entries)) {
+      if (each.at <= now - window) break;
+      units += each.units;
+    }
     return units;
   };
   /// When no more than so many units are left of those used in a window.
   const auto falls_to = [&](std::uint64_t left, std::chrono::milliseconds window) {
     std::uint64_t units = 0;
-    for (auto each = entries.rbegin(); each != entries.rend(); ++each) {
-      units += each->units;
-      if (units > left) return until(each->at + window, now);
+    for (const admitted& each : std::views::reverse(entries)) {
+      units += each.units;
+      if (units > left) return until(each.at + window, now);
     }
     return 0ms;
   };

@@ -37,8 +37,8 @@ class local_limits {
  private:
   /// Units admitted at the same time, the newest last.
   struct admitted {
-    time_point at;
-    std::uint64_t units;
+    time_point at{};
+    std::uint64_t units = 0;
   };
   struct entry {
     std::deque<admitted> log;

@@ -31,31 +31,31 @@ rate_limiter::~rate_limiter() = default;
 decision rate_limiter::acquire(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
   return state_->decide(limit_operation::take, tenant, path, cost);
 }
-task<decision> rate_limiter::async_acquire(tenant_id tenant, std::string path, std::uint64_t cost) {
-  return state_->async_decide(limit_operation::take, std::move(tenant), std::move(path), cost);
+task<decision> rate_limiter::async_acquire(const tenant_id& tenant, std::string path, std::uint64_t cost) {
+  return state_->async_decide(limit_operation::take, tenant, std::move(path), cost);
 }
 decision rate_limiter::acquire_up_to(const tenant_id& tenant, std::string_view path, std::uint64_t most) {
   return state_->decide(limit_operation::most, tenant, path, most);
 }
-task<decision> rate_limiter::async_acquire_up_to(tenant_id tenant, std::string path, std::uint64_t most) {
-  return state_->async_decide(limit_operation::most, std::move(tenant), std::move(path), most);
+task<decision> rate_limiter::async_acquire_up_to(const tenant_id& tenant, std::string path, std::uint64_t most) {
+  return state_->async_decide(limit_operation::most, tenant, std::move(path), most);
 }
 decision rate_limiter::peek(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
   return state_->decide(limit_operation::peek, tenant, path, cost);
 }
-task<decision> rate_limiter::async_peek(tenant_id tenant, std::string path, std::uint64_t cost) {
-  return state_->async_decide(limit_operation::peek, std::move(tenant), std::move(path), cost);
+task<decision> rate_limiter::async_peek(const tenant_id& tenant, std::string path, std::uint64_t cost) {
+  return state_->async_decide(limit_operation::peek, tenant, std::move(path), cost);
 }
 decision rate_limiter::refund(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
   return state_->decide(limit_operation::refund, tenant, path, cost);
 }
-task<decision> rate_limiter::async_refund(tenant_id tenant, std::string path, std::uint64_t cost) {
-  return state_->async_decide(limit_operation::refund, std::move(tenant), std::move(path), cost);
+task<decision> rate_limiter::async_refund(const tenant_id& tenant, std::string path, std::uint64_t cost) {
+  return state_->async_decide(limit_operation::refund, tenant, std::move(path), cost);
 }
 
 void rate_limiter::reset(const tenant_id& tenant, std::string_view path) { state_->reset(tenant, path); }
-task<void> rate_limiter::async_reset(tenant_id tenant, std::string path) {
-  return state_->async_reset(std::move(tenant), std::move(path));
+task<void> rate_limiter::async_reset(const tenant_id& tenant, std::string path) {
+  return state_->async_reset(tenant, std::move(path));
 }
 
 void rate_limiter::set_limits(std::vector<rate_limit> limits) { state_->set_limits(std::move(limits)); }

@@ -1,7 +1,9 @@
-// Threads that change a database, invalidate and fetch, while Redis is frozen, killed and started again: nothing older
-// than an invalidation that was done or queued is given by a fetch that began after it.
+// Threads that change a database, invalidate and fetch, while Redis is frozen, killed and started again, unreachable,
+// or takes no writes: nothing older than an invalidation that was done or queued is given by a fetch that began after
+// it.
 
 #include "support/concurrency.hpp"
+#include "support/fault_proxy.hpp"
 #include "support/random_bytes.hpp"
 #include "support/redis_probe.hpp"
 
@@ -209,6 +211,46 @@ class worker {
   std::mt19937_64 random_;
 };
 
+/// In all of them but a kill Redis keeps what it has, and may be asked again before it is told what is queued.
+class outages {
+ public:
+  static constexpr std::size_t kinds = 4;
+
+  outages(testing::redis_server& server, support::fault_proxy& proxy) : server_{server}, proxy_{proxy} {}
+
+  void one(std::size_t kind, std::chrono::milliseconds lasting) {
+    ++count[kind];
+    switch (kind) {
+      case 0:
+        server_.pause();
+        std::this_thread::sleep_for(lasting);
+        server_.resume();
+        break;
+      case 1:
+        server_.kill();
+        std::this_thread::sleep_for(lasting);
+        server_.start();
+        break;
+      case 2:
+        proxy_.refuse();
+        proxy_.reset();
+        std::this_thread::sleep_for(lasting);
+        proxy_.heal();
+        break;
+      default:
+        CHECK(support::ask(server_, "REPLICAOF 127.0.0.1 1") == "+OK");
+        std::this_thread::sleep_for(lasting);
+        CHECK(support::ask(server_, "REPLICAOF NO ONE") == "+OK");
+    }
+  }
+
+  std::array<int, kinds> count{};
+
+ private:
+  testing::redis_server& server_;
+  support::fault_proxy& proxy_;
+};
+
 /// A query that takes a few milliseconds, and sometimes as long as an outage.
 std::string load(world& of, const key& k, load_context& context) {
   ++of.seen.loads;
@@ -229,7 +271,8 @@ TEST_CASE("no fetch gives what is older than an invalidation, done or queued, th
   testing::redis_server server;
   world all;
   all.seeds = random.number();
-  client_options options = client_options::from_url(server.url());
+  support::fault_proxy proxy{server.port()};
+  client_options options = client_options::from_url(proxy.url());
   options.timeout = 150ms;
   options.breaker = {.open_for = 20ms, .longest_open_for = 200ms};
   thread_pool loaders{8};
@@ -248,22 +291,10 @@ TEST_CASE("no fetch gives what is older than an invalidation, done or queued, th
   for (std::size_t t = 0; t < threads; ++t) {
     running.emplace_back([&, seed = random.number()] { worker{all, values, inv, seed}.run(); });
   }
-  int stops = 0;
-  int kills = 0;
-  for (int round = 0; round < 24; ++round) {
+  outages away{server, proxy};
+  for (std::size_t round = 0; round < 24; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds{random.below(500)});  // paces the outages
-    const auto lasting = std::chrono::milliseconds{50 + random.below(500)};
-    if (random.below(2) == 0) {
-      server.pause();
-      std::this_thread::sleep_for(lasting);
-      server.resume();
-      ++stops;
-    } else {
-      server.kill();
-      std::this_thread::sleep_for(lasting);
-      server.start();
-      ++kills;
-    }
+    away.one(round % outages::kinds, std::chrono::milliseconds{50 + random.below(500)});
   }
   std::this_thread::sleep_for(300ms);
   all.over = true;
@@ -273,11 +304,11 @@ TEST_CASE("no fetch gives what is older than an invalidation, done or queued, th
   std::printf(
       "undelivered: %llu fetches, %llu too old, %llu hits, %llu without Redis, %llu loads; %llu invalidations done, "
       "%llu "
-      "queued; %d stops, %d kills\n",
+      "queued; %d freezes, %d kills, %d times unreachable, %d without writes\n",
       static_cast<unsigned long long>(seen.fetches), static_cast<unsigned long long>(seen.too_old),
       static_cast<unsigned long long>(seen.hits), static_cast<unsigned long long>(seen.without_redis),
       static_cast<unsigned long long>(seen.loads), static_cast<unsigned long long>(seen.done),
-      static_cast<unsigned long long>(seen.queued), stops, kills);
+      static_cast<unsigned long long>(seen.queued), away.count[0], away.count[1], away.count[2], away.count[3]);
   INFO(all.first_too_old());
   CHECK(seen.too_old == 0);
   CHECK(seen.refused == 0);

@@ -216,6 +216,26 @@ TEST_CASE("nothing of a cache runs any more when its destructor has returned, al
   }
 }
 
+TEST_CASE("a loader is destroyed when its cache is, and not by a load that has ended") {
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::thread_pool pool{2};
+  const tn::client own{support::patient_options()};
+  int left = 0;
+  for (int i = 0; i < 200; ++i) {
+    auto held = std::make_shared<int>(i);
+    const std::weak_ptr<int> watched = held;
+    {
+      tn::cache<kpi> cache{own, {.executor = pool.get_executor()}, [held = std::move(held)] {
+                             return kpi{*held, "loaded"};
+                           }};
+      (void)cache.fetch(gateway_health(acme, i));
+    }
+    left += watched.expired() ? 0 : 1;
+  }
+  CHECK(left == 0);
+}
+
 TEST_CASE("an executor that throws fails the fetch with what it threw, like a load that failed") {
   for (const bool coroutine : {false, true}) {
     CAPTURE(coroutine);

@@ -10,6 +10,7 @@
 
 #include <tenantry/cache.hpp>
 #include <tenantry/catalog.hpp>
+#include <tenantry/client.hpp>
 #include <tenantry/executor.hpp>
 #include <tenantry/invalidator.hpp>
 #include <tenantry/observer.hpp>
@@ -18,6 +19,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <functional>
@@ -41,6 +43,7 @@ using support::fetch;
 using support::fetching;
 using support::gateway_health;
 using support::kpi;
+using support::on_thread;
 using support::portfolio_kpi;
 using support::redis_rig;
 using support::started;
@@ -227,6 +230,73 @@ TEST_CASE("those who wait for a load on an executor that throws get the stale co
     CHECK(one.stats().stale == 6);
     CHECK(one.heard.all(tn::events::stale_served).size() == 6);
     CHECK(one.heard.all(tn::events::load_failed).size() == 1);
+  }
+}
+
+TEST_CASE("a load that was left behind keeps its lease by renewal, until load_timeout, and is told of that") {
+  for (const way& how : ways) {
+    CAPTURE(how.name);
+    const support::must_end ends;
+    const redis_rig redis;
+    database from;
+    background_site one{from, {.lease_ttl = 150ms, .hard_timeout = 20ms}, how};
+    background_site two{from, {.lease_ttl = 150ms}, how};
+    CHECK(support::failure_of([&] { (void)fetch(one, the_key(), how); }).code == tn::errc::load_timeout);
+    auto waiting = fetching(two, the_key(), how);
+    std::this_thread::sleep_for(600ms);
+    CHECK(from.asked() == 1);
+    from.answer({1, "value"});
+    CHECK(waiting.get()->unit == "value");
+    CHECK(two.stats().loads == 0);
+    one.cache().invalidate(the_key());
+    background_site hurried{from, {.lease_ttl = 150ms, .load_timeout = 50ms, .hard_timeout = 20ms}, how};
+    CHECK(support::failure_of([&] { (void)fetch(hurried, the_key(), how); }).code == tn::errc::load_timeout);
+    CHECK(eventually([&] { return hurried.stops().size() == 1 && hurried.stops()[0].stop_requested(); }));
+    auto after = fetching(two, the_key(), how);
+    REQUIRE(eventually([&] { return from.asked() == 3; }));
+    from.answer({2, "late"});
+    from.answer({3, "new"});
+    CHECK(after.get()->unit == "new");
+    CHECK(eventually([&] { return hurried.stats().fenced == 1; }));
+  }
+}
+
+TEST_CASE("while Redis is away loads run on the executor all the same, one for all callers, and may take too long") {
+  const support::must_end ends;
+  tn::client_options nowhere = tn::client_options::from_url("redis://127.0.0.1:1");
+  nowhere.down = tn::when_down::fail;
+  nowhere.timeout = 20s;
+  for (const bool coroutine : {false, true}) {
+    CAPTURE(coroutine);
+    tn::thread_pool pool{1};
+    const tn::client away{nowhere};
+    database from;
+    std::atomic<std::thread::id> where;
+    const auto load = [&] {
+      where = std::this_thread::get_id();
+      return from.ask();
+    };
+    tn::cache<kpi> patient{away, {.executor = pool.get_executor()}, load};
+    const auto fetch_one = [&] {
+      const auto found = coroutine ? tn::sync_wait(patient.async_fetch(the_key())) : patient.fetch(the_key());
+      return found->unit + (found.stored() ? " stored" : "") + (found.failure() != nullptr ? " failure" : "");
+    };
+    auto first = on_thread(fetch_one);
+    REQUIRE(eventually([&] { return from.asked() == 1; }));
+    auto second = on_thread(fetch_one);
+    REQUIRE(eventually([&] { return patient.stats().waits == 1; }));
+    from.answer({1, "value"});
+    CHECK(first.get() == "value failure");
+    CHECK(second.get() == "value failure");
+    CHECK(where.load() != std::this_thread::get_id());
+    tn::cache<kpi> hasty{away, {.executor = pool.get_executor(), .hard_timeout = 20ms}, load};
+    CHECK(support::failure_of([&] {
+            coroutine ? (void)tn::sync_wait(hasty.async_fetch(the_key())) : (void)hasty.fetch(the_key());
+          }).code == tn::errc::load_timeout);
+    from.answer({2, "late"});
+    CHECK(hasty.close(20s));
+    CHECK(from.asked() == 2);
+    CHECK(hasty.stats().misses == 0);
   }
 }
 

@@ -16,6 +16,8 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
@@ -224,6 +226,41 @@ TEST_CASE(
       CHECK(one.stats().refreshes == 1);
       CHECK(one.stats().fenced == 1);
     }
+  }
+}
+
+TEST_CASE("close tells the load of a fresh value to stop, and waits for its end") {
+  for (const way& how : ways) {
+    CAPTURE(how.name);
+    const support::must_end ends;
+    const redis_rig redis;
+    database from;
+    background_site one{from, early(), how};
+    begin_refresh(one, how);
+    REQUIRE(eventually([&] { return one.stops().size() == 1; }));
+    CHECK_FALSE(one.stops()[0].stop_requested());
+    CHECK_FALSE(one.cache().close(10ms));
+    CHECK(one.stops()[0].stop_requested());
+    check_old(fetch(one, the_key(), how));
+    from.answer({2, "new"});
+    CHECK(one.cache().close(20s));
+    CHECK(one.cache().get(the_key()).value()->unit == "new");
+  }
+}
+
+TEST_CASE("a value is loaded anew as often as it is due, one load after another") {
+  for (const way& how : ways) {
+    CAPTURE(how.name);
+    const support::must_end ends;
+    const redis_rig redis;
+    database from;
+    background_site one{from, early(), how};
+    for (int i = 1; i <= 3; ++i) {
+      begin_refresh(one, how);
+      from.answer({i, "new"});
+      CHECK(eventually([&] { return one.stats().stores == static_cast<std::uint64_t>(2 * i); }));
+    }
+    CHECK(one.stats().refreshes == 3);
   }
 }
 

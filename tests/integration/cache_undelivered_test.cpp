@@ -255,6 +255,7 @@ TEST_CASE("hard and soft invalidations of the same are both delivered, in any or
       rig.begin(outage::unreachable);
       for (const bool softly : {soft_first, !soft_first, soft_first}) (void)rig.invalidate(what, softly, k);
       CHECK(rig.inv.queued() == 2);
+      CHECK(rig.fails_again());
       rig.end(outage::unreachable);
       CHECK(rig.delivered());
       CHECK_THROWS_AS(rig.others.fetch(k, no_value), load_fault);
@@ -279,6 +280,7 @@ TEST_CASE("a hold that was queued is delivered, whatever is queued for the key a
   CHECK(rig.cache.invalidate(k, {.hold = 1h}) == tn::delivery::queued);
   CHECK(rig.cache.invalidate(k) == tn::delivery::queued);
   CHECK(rig.cache.invalidate(k, {.hold = 1ms}) == tn::delivery::queued);
+  CHECK(rig.fails_again());
   rig.end(outage::unreachable);
   CHECK(rig.delivered());
   CHECK_FALSE(rig.others.get(k).has_value());

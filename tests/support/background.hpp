@@ -1,6 +1,7 @@
 #pragma once
 // Loads in the background, which take as long as the test says.
 
+#include "support/errors.hpp"
 #include "support/kpi.hpp"
 #include "support/listener.hpp"
 #include "support/sites.hpp"
@@ -255,13 +256,13 @@ inline tenantry::cached<kpi> fetch(background_site& at, const tenantry::key& k, 
 inline pending<tenantry::cached<kpi>> fetching(background_site& at, const tenantry::key& k, const way& how) {
   return {at, [&at, k, how] { return fetch(at, k, how); }};
 }
-/// What a fetch throws says. The exception itself never leaves its thread: ThreadSanitizer does not see how the
-/// standard library counts those who share one.
+/// What a fetch throws says.
 inline pending<std::string> failing(background_site& at, const tenantry::key& k, const way& how) {
   return {at, [&at, k, how]() -> std::string {
             try {
               (void)fetch(at, k, how);
             } catch (const std::exception& fault) {
+              keep_caught();
               return fault.what();
             }
             return "nothing was thrown";

@@ -187,7 +187,16 @@ struct undelivered_rig {
     }
     return softly ? inv.async_expire(k.tenant()) : inv.async_invalidate(k.tenant());
   }
-  /// Waits until all is, the observer was told of it, and blocking calls have a connection too.
+  /// Waits, while Redis is unreachable, until the queue has failed with all that is in it now.
+  [[nodiscard]] bool fails_again() const {
+    const auto failures = [this] {
+      return std::ranges::count_if(told.all(tenantry::events::connect_failed),
+                                   [](const told_events::one& each) { return each.text.at("lane") == "async"; });
+    };
+    const auto before = failures();
+    return eventually([&] { return failures() >= before + 2; });  // the first may be of what was sent before
+  }
+  /// Waits until all is delivered, the observer was told of it, and blocking calls have a connection too.
   [[nodiscard]] bool delivered() const {
     const auto answered = [this](bool to_coroutine) {
       return thrown_by([this, to_coroutine] {

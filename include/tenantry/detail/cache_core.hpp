@@ -72,9 +72,9 @@ class TENANTRY_EXPORT cache_core {
   bool put(const key& k, any_value value, const load_ticket& ticket);
   task<bool> async_put(key k, any_value value, load_ticket ticket);
   delivery invalidate(const key& k, std::chrono::milliseconds hold);
-  task<delivery> async_invalidate(key k, std::chrono::milliseconds hold);
+  task<delivery> async_invalidate(const key& k, std::chrono::milliseconds hold);
   delivery expire(const key& k);
-  task<delivery> async_expire(key k);
+  task<delivery> async_expire(const key& k);
 
   bool close(std::chrono::milliseconds patience);
 

@@ -4,6 +4,10 @@
 
 #include "support/concurrency.hpp"
 
+#include <tenantry/detail/load_scope.hpp>
+#include <tenantry/detail/wait_graph.hpp>
+#include <tenantry/load_context.hpp>
+
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
@@ -17,6 +21,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -25,6 +30,9 @@ using namespace std::chrono_literals;
 using tenantry::detail::fetched;
 using tenantry::detail::flight;
 using tenantry::detail::flights;
+using tenantry::detail::led_load;
+using tenantry::detail::load_chain;
+using tenantry::detail::load_scope;
 using clock = std::chrono::steady_clock;
 
 fetched value(int number) { return {.value = std::make_shared<const int>(number), .stored = true}; }
@@ -60,6 +68,74 @@ TEST_CASE("the first to board a flight leads it, and the others join it") {
   }
   CHECK(under_way(*first.joined));
   all.land("k", first.joined, value(1), nullptr);
+}
+
+TEST_CASE("inside of a loader nobody waits for a flight whose thread is not known yet, and then for it in circles") {
+  flights all;
+  const auto mine = all.board("mine", "lease", true).joined;
+  const auto theirs = all.announce("theirs", "lease");
+  const auto inside = [](const auto& action) {
+    const load_scope scope{std::make_shared<const load_chain>()};
+    return action();
+  };
+  const auto waits_for = [&](flight& which) {
+    return inside([&] {
+      const bool waits = which.begin_wait();
+      const led_load::wait_ends over;
+      return waits;
+    });
+  };
+  CHECK(theirs->begin_wait());  // outside it may
+  CHECK_FALSE(waits_for(*theirs));
+  mine->lead();
+  CHECK_FALSE(waits_for(*mine));
+  support::gate waiting;
+  support::gate released;
+  auto other = support::on_thread([&] {
+    theirs->lead();
+    return inside([&] {
+      const bool waits = mine->begin_wait();
+      const led_load::wait_ends over;
+      waiting.open();
+      return waits && released.wait();
+    });
+  });
+  CHECK(waiting.wait());
+  CHECK_FALSE(waits_for(*theirs));  // its thread waits for this one
+  released.open();
+  CHECK(other.get());
+  CHECK(waits_for(*theirs));
+  theirs->hand_over();
+  CHECK_FALSE(waits_for(*theirs));
+  all.land("theirs", theirs, value(1), nullptr);
+  CHECK(waits_for(*theirs));
+  all.land("mine", mine, value(1), nullptr);
+}
+
+TEST_CASE("a coroutine inside of loads waits for none that waits itself, as a thread or as a coroutine, or is queued") {
+  flights all;
+  const auto outer = all.board("outer", "lease", true).joined;
+  const auto inner = all.board("inner", "lease", true).joined;
+  const auto other = all.board("other", "lease", true).joined;
+  const auto around = std::make_shared<const load_chain>(load_chain{.cache = nullptr, .key = "outer", .load = outer});
+  const load_chain chain{.cache = nullptr, .key = "inner", .load = inner, .outer = around};
+  const load_chain others{.cache = nullptr, .key = "other", .load = other};
+  CHECK_FALSE(other->begin_await(chain));  // queued
+  for (flight* each : {&*outer, &*inner, &*other}) each->lead();
+  {
+    REQUIRE(other->begin_await(chain));
+    const led_load::await_ends over{&chain};
+    CHECK_FALSE(inner->begin_await(others));
+    CHECK_FALSE(outer->begin_await(others));
+    const load_scope scope{around};
+    CHECK_FALSE(outer->begin_wait());  // nor does a thread
+  }
+  REQUIRE(outer->begin_await(others));
+  const led_load::await_ends over{&others};
+  CHECK_FALSE(other->begin_await(chain));
+  for (const auto& [name, each] : {std::pair{"outer", outer}, {"inner", inner}, {"other", other}}) {
+    all.land(name, each, value(1), nullptr);
+  }
 }
 
 TEST_CASE("who may not lead gets no flight where there is none, and leaves none behind") {
