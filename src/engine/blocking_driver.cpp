@@ -17,7 +17,7 @@ namespace {
 // Threads that meet are run in turn by the kernel rather than put to sleep and woken one by one, which costs several
 // times as much: they yield a few times before they sleep. docs/performance.md has the figures.
 constexpr std::size_t crowd = 3;  // callers from which on it is worth it
-constexpr int yields_before_sleep = 6;
+constexpr int yields_before_sleep = 16;
 
 /// What ends this thread's wait on a socket when a stop_token says so. Calls may be nested: an observer or a provider
 /// of credentials may call another client.

@@ -21,8 +21,10 @@ using namespace std::chrono_literals;
 /// A connection idle for longer may have been closed by the server, so it is looked at before it is used.
 constexpr auto idle_check = 100ms;
 
-/// A writer yields so often to threads that are about to join it.
+/// A writer yields so often to threads that are about to join it, unless so many commands wait already: the server has
+/// work meanwhile, where a larger write would let it wait for all of them.
 constexpr int yields_before_write = 3;
+constexpr std::size_t enough_to_write = 16;
 
 }  // namespace
 
@@ -86,7 +88,8 @@ bool blocking_driver::connect(blocking_call& mine, lock& held) {
 
 /// Threads whose replies have come are about to run, and usually have another command: it goes into the same write.
 void blocking_driver::let_others_join(lock& held) {
-  for (int patience = yields_before_write; patience > 0 && returning_ > 0; --patience) {
+  const auto waits_for_more = [this] { return returning_ > 0 && lane_.queued() < enough_to_write; };
+  for (int patience = yields_before_write; patience > 0 && waits_for_more(); --patience) {
     held.unlock();
     std::this_thread::yield();
     held.lock();

@@ -82,6 +82,8 @@ class lane {
   [[nodiscard]] bool online() const noexcept { return online_; }
   /// True when nothing is on the way.
   [[nodiscard]] bool idle() const noexcept { return in_flight_.empty() && waiting_.empty(); }
+  /// Commands that wait to be written.
+  [[nodiscard]] std::size_t queued() const noexcept { return waiting_.queued(); }
   /// True when replies are expected, if only for tombstones.
   [[nodiscard]] bool expects_replies() const noexcept { return !in_flight_.empty(); }
   /// True when the connection is retired and nothing is on the way any more: the driver has to end it.
