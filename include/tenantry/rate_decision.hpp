@@ -19,9 +19,11 @@ namespace tenantry {
 /// Who decided.
 enum class decision_source : unsigned char {
   redis,
-  insurance,    ///< this process alone, because Redis did not answer
-  fail_open,    ///< nobody: Redis did not answer, and all is allowed
-  fail_closed,  ///< nobody: Redis did not answer, and all is denied
+  denial_cache,  ///< this process, which knows until when Redis would deny
+  grant,         ///< this process, from units that it has taken ahead
+  insurance,     ///< this process alone, because Redis did not answer
+  fail_open,     ///< nobody: Redis did not answer, and all is allowed
+  fail_closed,   ///< nobody: Redis did not answer, and all is denied
 };
 
 /// The enumerator's name, for logs: "redis".

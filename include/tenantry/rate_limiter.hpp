@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,10 +64,43 @@ enum class limit_placement : unsigned char {
   path,    ///< `ratelimit:{acme:/api/kpi}#log`: a tenant with much traffic is spread
 };
 
+/// What a process remembers of denials, so that Redis is not asked while it would deny.
+struct denial_cache_options {
+  /// Tenants and paths; the least recently used are forgotten. About 700 bytes each.
+  std::size_t names = 10'000;
+  /// Redis is asked once in this time even so: another process may have given units back, or reset the limit.
+  std::chrono::milliseconds max_age = std::chrono::seconds{1};
+};
+
+/// Units that a process takes ahead of their use, so that most decisions need no round trip.
+///
+/// They count from the end of `life` on, so no window ever has more than the limit. What is not used by then is lost:
+/// it still counts. Each process may hold the share, so others may be denied though not all is used.
+struct grant_options {
+  double share = 0.05;                                             ///< of the limit, at most; at least 1 unit
+  std::chrono::milliseconds life = std::chrono::milliseconds{50};  ///< up to a tenth of the window
+};
+
 struct limiter_options {
   /// The deadline of a decision; then `on_failure` decides.
   std::chrono::milliseconds timeout = std::chrono::milliseconds{50};
   limit_placement placement = limit_placement::tenant;
+  std::optional<denial_cache_options> denial_cache = denial_cache_options{};
+  std::optional<grant_options> grants = std::nullopt;
+};
+
+/// How often who decided, and what.
+struct source_counters {
+  std::uint64_t allowed = 0;
+  std::uint64_t denied = 0;
+};
+struct limiter_counters {
+  source_counters redis = {};
+  source_counters denial_cache = {};
+  source_counters grant = {};
+  source_counters insurance = {};
+  source_counters fail_open = {};
+  source_counters fail_closed = {};
 };
 
 namespace detail {
@@ -89,8 +123,9 @@ class limiter_state;
 ///
 /// Keys:     `ratelimit:{acme}:/api/kpi#log` (`#seg`, `#gcra`), strings that expire after a window.
 /// Units:    a cost is a number of units, 1 for an ordinary request.
-/// Errors:   none for Redis (`decision::failure`). invalid_option for a cost of more than 4 billion.
-/// Cost:     one round trip.
+/// Errors:   none (`decision::failure` says why Redis did not decide).
+/// Cost:     one round trip; none while a denial is remembered, or with units taken ahead. Requests of the same tenant,
+///           path and cost that come while one is on the way share the next round trip.
 /// Atomic:   yes, for all limits of a limiter together.
 /// Threads:  safe on one object from many threads.
 /// Lifetime: the client must outlive the limiter, and the limiter its tasks.
@@ -109,6 +144,16 @@ class TENANTRY_EXPORT rate_limiter {
   /// `path` is the template of the route ("/api/readings/{unit}"), of any bytes; what follows a `?` is left out.
   decision acquire(const tenant_id& tenant, std::string_view path, std::uint64_t cost = 1);
   [[nodiscard]] task<decision> async_acquire(const tenant_id& tenant, std::string path, std::uint64_t cost = 1);
+
+  /// Waits until it is admitted, up to `at_most`, and one decision more. Who waits in this process for the same tenant
+  /// and path is served in the order of coming; those who only `acquire` do not queue. Returns the last denial as soon
+  /// as it is known that the time is not enough, or that there is no use in waiting. A triggered token ends the wait: a
+  /// denial with errc::cancelled as its failure. `close` of the client does not end waits, but their next decision is
+  /// without Redis.
+  decision wait(const tenant_id& tenant, std::string_view path, std::chrono::milliseconds at_most,
+                std::uint64_t cost = 1, const std::stop_token& stop = {});
+  [[nodiscard]] task<decision> async_wait(const tenant_id& tenant, std::string path, std::chrono::milliseconds at_most,
+                                          std::uint64_t cost = 1, std::stop_token stop = {});
 
   /// As many units as there are, up to `most`: `decision::granted`. Allowed if there is one.
   decision acquire_up_to(const tenant_id& tenant, std::string_view path, std::uint64_t most);
@@ -132,6 +177,8 @@ class TENANTRY_EXPORT rate_limiter {
   void set_limits(std::vector<rate_limit> limits);
 
   [[nodiscard]] limit_kind kind() const noexcept;
+  /// What was decided so far, peeks and refunds among it. The counters are read one after another.
+  [[nodiscard]] limiter_counters counters() const noexcept;
 
  private:
   std::unique_ptr<detail::limiter_state> state_;

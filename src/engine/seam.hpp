@@ -3,6 +3,7 @@
 
 #include "engine/breaker.hpp"
 #include "engine/jitter.hpp"
+#include "engine/parker.hpp"
 #include "engine/push_connection.hpp"
 #include "engine/shared_parts.hpp"
 

@@ -15,10 +15,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t most_units = 4'000'000'000;  // what four bytes of a count can hold
-constexpr std::uint64_t most_in_a_log = 1'000'000;   // 8 MB of one key
+constexpr std::uint64_t most_in_a_log = 1'000'000;  // 8 MB of one key
 constexpr std::uint64_t default_exact = 1'000;
-constexpr std::size_t most_limits = 8;
 
 std::int64_t microseconds(std::chrono::milliseconds span) {
   return std::chrono::duration_cast<std::chrono::microseconds>(span).count();
@@ -84,9 +82,8 @@ std::string_view suffix(limit_kind kind) noexcept {
 std::string_view word(limit_operation what) noexcept {
   switch (what) {
     case limit_operation::take:
-      return "take";
     case limit_operation::most:
-      return "most";
+      return "take";
     case limit_operation::peek:
       return "peek";
     case limit_operation::refund:
@@ -96,8 +93,16 @@ std::string_view word(limit_operation what) noexcept {
 }
 
 /// Rounded up: who waits so long has waited long enough, and a millisecond less is not.
-std::chrono::milliseconds span_of(const reply& from) {
-  return std::chrono::ceil<std::chrono::milliseconds>(std::chrono::microseconds{from.integer()});
+std::chrono::milliseconds rest_of(std::chrono::microseconds span, std::chrono::microseconds since) {
+  return span <= since ? 0ms : std::chrono::ceil<std::chrono::milliseconds>(span - since);
+}
+
+std::chrono::microseconds span_of(const reply& from) { return std::chrono::microseconds{from.integer()}; }
+
+/// How long all of a burst takes to come back.
+std::chrono::microseconds length_of(const rate_limit& one, limit_kind kind) {
+  if (kind != limit_kind::gcra) return one.window;
+  return std::chrono::microseconds{time_of_unit(one)} * static_cast<std::int64_t>(one.burst.value_or(one.limit));
 }
 
 }  // namespace
@@ -106,6 +111,7 @@ limit_rules::limit_rules(std::vector<rate_limit> limits, limit_placement placeme
     : kind_{kind_of(not_empty(limits))}, placement_{placement}, limits_{std::move(limits)} {
   for (const rate_limit& each : limits_) {
     check(each, kind_);
+    if (each.limit > 0) admit_nothing_ = false;
     if (kind_ == limit_kind::gcra) {
       words_.push_back(std::to_string(each.limit == 0 ? 0 : each.burst.value_or(each.limit)));
       words_.push_back(std::to_string(time_of_unit(each)));
@@ -137,47 +143,100 @@ const script& limit_rules::which() const noexcept {
   return scripts::sliding_log();
 }
 
-std::string limit_rules::key(const tenant_id& tenant, std::string_view path) const {
-  const std::string encoded = encode_segment(path.substr(0, path.find('?')));
+std::string limit_rules::key(const limited_view& name) const {
+  const std::string encoded = encode_segment(name.path);
   const bool whole = placement_ == limit_placement::tenant;
-  std::string name;
-  name.reserve(tenant.str().size() + encoded.size() + 20);
-  name.append("ratelimit:{").append(tenant.str()).append(whole ? "}:" : ":").append(encoded);
-  if (!whole) name += '}';
-  name += suffix(kind_);
-  return name;
+  std::string text;
+  text.reserve(name.tenant.size() + encoded.size() + 20);
+  text.append("ratelimit:{").append(name.tenant).append(whole ? "}:" : ":").append(encoded);
+  if (!whole) text += '}';
+  text += suffix(kind_);
+  return text;
 }
 
-std::vector<std::string_view> limit_rules::arguments(limit_operation what, std::string_view cost) const {
-  std::vector<std::string_view> all;
-  all.reserve(words_.size() + 3);
-  all.insert(all.end(), {word(what), cost, std::string_view{}});
+std::vector<std::string> limit_rules::arguments(const limit_question& question) const {
+  const bool in_parts = question.what == limit_operation::most;
+  std::vector<std::string> all;
+  all.reserve(words_.size() + 4);
+  all.emplace_back(word(question.what));
+  all.push_back(std::to_string(in_parts ? std::min<std::uint64_t>(question.cost, 1) : question.cost));
+  all.push_back(std::to_string(in_parts ? question.cost : question.requests));
+  all.push_back(std::to_string(question.ahead.count()));
   all.insert(all.end(), words_.begin(), words_.end());
   return all;
 }
 
-std::string cost_word(std::uint64_t cost) {
-  if (cost > most_units) throw invalid_option{"a cost of more than " + std::to_string(most_units)};
-  return std::to_string(cost);
+limit_answer limit_rules::read(const reply& from) const {
+  limit_answer answer;
+  answer.granted = static_cast<std::uint64_t>(from[0].integer());
+  for (std::size_t i = 0; i < limits_.size(); ++i) {
+    answer.of[i] = {.left = static_cast<std::uint64_t>(from[4 * i + 1].integer()),
+                    .retry = span_of(from[4 * i + 2]),
+                    .next = span_of(from[4 * i + 3]),
+                    .reset = span_of(from[4 * i + 4])};
+  }
+  return answer;
 }
 
-decision limit_rules::read(limit_operation what, std::uint64_t cost, const reply& from) const {
+std::chrono::microseconds limit_answer::retry(std::size_t limits) const noexcept {
+  std::chrono::microseconds longest{0};
+  for (std::size_t i = 0; i < limits; ++i) {
+    if (of[i].retry.count() < 0) return of[i].retry;
+    longest = std::max(longest, of[i].retry);
+  }
+  return longest;
+}
+
+decision limit_rules::decide(limit_operation what, std::uint64_t cost, const limit_answer& answer,
+                             const limit_share& mine) const {
   decision made;
   made.cost = cost;
-  made.granted = static_cast<std::uint64_t>(from[0].integer());
+  made.granted = mine.granted;
   made.allowed = made.granted > 0 || cost == 0 || what == limit_operation::refund;
+  made.source = mine.source;
   std::vector<limit_state> all;
+  if (limits_.size() > 1) all.reserve(limits_.size());
   for (std::size_t i = 0; i < limits_.size(); ++i) {
+    const limit_figures& figures = answer.of[i];
     limit_state one{.limit = limits_[i].limit, .window = limits_[i].window};
-    one.remaining = static_cast<std::uint64_t>(from[4 * i + 1].integer());
-    const std::int64_t retry = from[4 * i + 2].integer();
-    one.retry_after = retry < 0 ? std::nullopt : std::optional{span_of(from[4 * i + 2])};
-    one.next_in = span_of(from[4 * i + 3]);
-    one.reset_after = span_of(from[4 * i + 4]);
+    one.remaining = figures.left + mine.taken_after;
+    if (figures.retry.count() < 0 && !made.allowed) {
+      one.retry_after = std::nullopt;
+    } else {
+      one.retry_after = made.allowed ? 0ms : rest_of(figures.retry, mine.since);
+    }
+    one.next_in = rest_of(figures.next, mine.since);
+    one.reset_after = rest_of(figures.reset, mine.since);
+    if (limits_.size() == 1) {
+      static_cast<limit_state&>(made) = one;
+      return made;
+    }
     all.push_back(one);
   }
   choose(made, std::move(all));
   return made;
+}
+
+std::uint64_t limit_rules::most_ahead(const grant_options& how) const {
+  if (!(how.share > 0 && how.share <= 1)) throw invalid_option{"grant_options.share is not above 0 and up to 1"};
+  if (how.life < 1ms) throw invalid_option{"grant_options.life is less than 1 ms"};
+  std::uint64_t most = most_units;
+  for (const rate_limit& each : limits_) {
+    if (how.life > length_of(each, kind_) / 10) {
+      throw invalid_option{"grant_options.life is more than a tenth of the window, or of what a burst takes"};
+    }
+    most = std::min(most, static_cast<std::uint64_t>(static_cast<double>(each.limit) * how.share));
+  }
+  return std::max<std::uint64_t>(most, 1);
+}
+
+bool limit_rules::may_take_ahead(std::uint64_t cost, std::chrono::milliseconds life) const noexcept {
+  if (kind_ != limit_kind::gcra || cost == 0) return cost > 0;
+  return std::ranges::all_of(limits_, [&](const rate_limit& each) {
+    const std::uint64_t burst = each.burst.value_or(each.limit);
+    if (cost > burst) return true;  // never admitted anyway
+    return std::chrono::microseconds{time_of_unit(each)} * static_cast<std::int64_t>(burst - cost) >= life;
+  });
 }
 
 void choose(decision& of, std::vector<limit_state> all) {

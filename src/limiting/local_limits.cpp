@@ -25,32 +25,15 @@ std::vector<rate_limit> local_limits::share_of(const std::vector<rate_limit>& li
   return all;
 }
 
-local_limits::entry& local_limits::used_now(const std::string& key) {
-  const auto found = by_key_.find(key);
-  if (found != by_key_.end()) {
-    uses_.splice(uses_.begin(), uses_, found->second.use);
-    return found->second;
-  }
-  if (by_key_.size() >= most_keys) {
-    by_key_.erase(uses_.back());
-    uses_.pop_back();
-  }
-  uses_.push_front(key);
-  return by_key_.emplace(key, entry{.log = {}, .use = uses_.begin()}).first->second;
-}
-
-void local_limits::forget(const std::string& key) {
+void local_limits::forget(const limited_view& name) {
   const std::lock_guard held{mutex_};
-  const auto found = by_key_.find(key);
-  if (found == by_key_.end()) return;
-  uses_.erase(found->second.use);
-  by_key_.erase(found);
+  by_name_.erase(name);
 }
 
-decision local_limits::decide(limit_operation what, const std::string& key, std::uint64_t cost,
+decision local_limits::decide(limit_operation what, const limited_view& name, std::uint64_t cost,
                               const std::vector<rate_limit>& limits, time_point now) {
   const std::lock_guard held{mutex_};
-  auto& entries = used_now(key).log;
+  auto& entries = by_name_.at(name);
   const auto longest = std::ranges::max_element(limits, {}, &rate_limit::window)->window;
   while (!entries.empty() && entries.front().at <= now - longest) entries.pop_front();
 

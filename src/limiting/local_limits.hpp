@@ -2,6 +2,7 @@
 // Limits that one process keeps for itself while Redis is away.
 
 #include "limiting/limit_rules.hpp"
+#include "limiting/limited_name.hpp"
 
 #include <tenantry/rate_decision.hpp>
 #include <tenantry/rate_limiter.hpp>
@@ -10,29 +11,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <list>
 #include <mutex>
-#include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace tenantry::detail {
 
-/// Exact, by the times of the units admitted here in the last window. Of the keys the least recently used are forgotten
-/// when there are more than `most_keys`.
+/// Exact, by the times of the units admitted here in the last window. Of the names
+/// the least recently used are forgotten when there are more than `most_names`.
 ///
 /// Threads: all members from any thread.
 class local_limits {
  public:
   using time_point = std::chrono::steady_clock::time_point;
-  static constexpr std::size_t most_keys = 100'000;
+  static constexpr std::size_t most_names = 100'000;
 
   /// Of each limit the share of one of so many instances, but at least 1, where it is not 0.
   [[nodiscard]] static std::vector<rate_limit> share_of(const std::vector<rate_limit>& limits, unsigned instances);
 
-  decision decide(limit_operation what, const std::string& key, std::uint64_t cost,
+  decision decide(limit_operation what, const limited_view& name, std::uint64_t cost,
                   const std::vector<rate_limit>& limits, time_point now);
-  void forget(const std::string& key);
+  void forget(const limited_view& name);
 
  private:
   /// Units admitted at the same time, the newest last.
@@ -40,16 +38,8 @@ class local_limits {
     time_point at{};
     std::uint64_t units = 0;
   };
-  struct entry {
-    std::deque<admitted> log;
-    std::list<std::string>::iterator use;
-  };
-
-  entry& used_now(const std::string& key);
-
   std::mutex mutex_;
-  std::unordered_map<std::string, entry> by_key_;
-  std::list<std::string> uses_;  // the most recent first
+  recent_map<std::deque<admitted>> by_name_{most_names};
 };
 
 }  // namespace tenantry::detail

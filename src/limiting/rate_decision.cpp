@@ -35,6 +35,10 @@ std::string_view to_string(decision_source who) noexcept {
   switch (who) {
     case decision_source::redis:
       return "redis";
+    case decision_source::denial_cache:
+      return "denial_cache";
+    case decision_source::grant:
+      return "grant";
     case decision_source::insurance:
       return "insurance";
     case decision_source::fail_open:

@@ -29,28 +29,36 @@ rate_limiter::rate_limiter(const client& redis, on_failure if_away, std::initial
 rate_limiter::~rate_limiter() = default;
 
 decision rate_limiter::acquire(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
-  return state_->decide(limit_operation::take, tenant, path, cost);
+  return state_->acquire(tenant, path, cost);
 }
 task<decision> rate_limiter::async_acquire(const tenant_id& tenant, std::string path, std::uint64_t cost) {
-  return state_->async_decide(limit_operation::take, tenant, std::move(path), cost);
+  return state_->async_acquire(tenant, std::move(path), cost);
+}
+decision rate_limiter::wait(const tenant_id& tenant, std::string_view path, std::chrono::milliseconds at_most,
+                            std::uint64_t cost, const std::stop_token& stop) {
+  return state_->wait(tenant, path, at_most, cost, stop);
+}
+task<decision> rate_limiter::async_wait(const tenant_id& tenant, std::string path, std::chrono::milliseconds at_most,
+                                        std::uint64_t cost, std::stop_token stop) {
+  return state_->async_wait(tenant, std::move(path), at_most, cost, std::move(stop));
 }
 decision rate_limiter::acquire_up_to(const tenant_id& tenant, std::string_view path, std::uint64_t most) {
-  return state_->decide(limit_operation::most, tenant, path, most);
+  return state_->ask(limit_operation::most, tenant, path, most);
 }
 task<decision> rate_limiter::async_acquire_up_to(const tenant_id& tenant, std::string path, std::uint64_t most) {
-  return state_->async_decide(limit_operation::most, tenant, std::move(path), most);
+  return state_->async_ask(limit_operation::most, tenant, std::move(path), most);
 }
 decision rate_limiter::peek(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
-  return state_->decide(limit_operation::peek, tenant, path, cost);
+  return state_->ask(limit_operation::peek, tenant, path, cost);
 }
 task<decision> rate_limiter::async_peek(const tenant_id& tenant, std::string path, std::uint64_t cost) {
-  return state_->async_decide(limit_operation::peek, tenant, std::move(path), cost);
+  return state_->async_ask(limit_operation::peek, tenant, std::move(path), cost);
 }
 decision rate_limiter::refund(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
-  return state_->decide(limit_operation::refund, tenant, path, cost);
+  return state_->ask(limit_operation::refund, tenant, path, cost);
 }
 task<decision> rate_limiter::async_refund(const tenant_id& tenant, std::string path, std::uint64_t cost) {
-  return state_->async_decide(limit_operation::refund, tenant, std::move(path), cost);
+  return state_->async_ask(limit_operation::refund, tenant, std::move(path), cost);
 }
 
 void rate_limiter::reset(const tenant_id& tenant, std::string_view path) { state_->reset(tenant, path); }
@@ -61,5 +69,6 @@ task<void> rate_limiter::async_reset(const tenant_id& tenant, std::string path) 
 void rate_limiter::set_limits(std::vector<rate_limit> limits) { state_->set_limits(std::move(limits)); }
 
 limit_kind rate_limiter::kind() const noexcept { return state_->rules().kind(); }
+limiter_counters rate_limiter::counters() const noexcept { return state_->counters(); }
 
 }  // namespace tenantry

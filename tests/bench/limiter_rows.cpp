@@ -56,11 +56,15 @@ struct limiters {
         segmented{
             redis, tenantry::on_failure::fail_open, {.kind = tenantry::limit_kind::segmented_log}, {.timeout = 5s}},
         gcra{redis, tenantry::on_failure::fail_open, {.kind = tenantry::limit_kind::gcra}, {.timeout = 5s}},
+        hot{redis, tenantry::on_failure::fail_open, {.limit = 4'000'000'000, .window = 1h}, {.timeout = 5s}},
+        denying{redis, tenantry::on_failure::fail_open, {.limit = 1, .window = 24h}, {.timeout = 5s}},
         pool{port_of(url), pool_size} {}
   tenantry::client redis;
   tenantry::rate_limiter log;
   tenantry::rate_limiter segmented;
   tenantry::rate_limiter gcra;
+  tenantry::rate_limiter hot;
+  tenantry::rate_limiter denying;
   redis_pool pool;
 };
 
@@ -103,6 +107,20 @@ void add_limiter_rows(std::vector<row>& rows, const std::string& url) {
   rows.push_back(crowd_row("limit_log", 64, ours(on->log), usual));
   rows.push_back(crowd_row("limit_segmented", 64, ours(on->segmented), usual));
   rows.push_back(crowd_row("limit_gcra", 64, ours(on->gcra), usual));
+  rows.push_back(crowd_row(
+      "limit_hot", 64, [on] { keep(on->hot.acquire(all_tenants()[0], "/hot")); },
+      [on] { on->pool.with([](raw_redis& one) { keep(one.usual_limit("usual:hot", 60'000)); }); }));
+  auto one = std::make_shared<raw_redis>(port_of(url));
+  rows.push_back({.name = "limit_denied",
+                  .baseline_name = "hiredis GET",
+                  .ours =
+                      [on](std::size_t times) {
+                        for (; times > 0; --times) keep(on->denying.acquire(all_tenants()[0], "/denied"));
+                      },
+                  .baseline =
+                      [one](std::size_t times) {
+                        for (; times > 0; --times) keep(one->get("usual:none"));
+                      }});
 }
 
 void add_limiter_counts(std::vector<count_row>& rows, const std::string& url) {

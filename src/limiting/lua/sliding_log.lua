@@ -1,130 +1,148 @@
 -- Decides by the exact times of the units admitted in the last window, for one or several limits at once.
 -- KEYS: log
--- ARGV: take | most | peek | refund, cost, time in microseconds or '' for the server's,
---       then of each limit: units, window in microseconds
--- Returns: {granted, then of each limit: left, retry, next, reset}, times in microseconds from now on; retry is -1 where
---          the cost is more than the limit
--- Value: slots used, newest slot (4 bytes each, most significant first), and slots of 8 bytes in a ring, each the time of
---        a unit. It is written only when something is granted or refunded, and when the clock has gone back by more than
---        a window.
-local op, cost = ARGV[1], tonumber(ARGV[2])
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
+-- ARGV: take | peek | refund, cost of a request, number of requests, microseconds by which their units may be used later,
+--       then of each limit: units, window in microseconds; at the end the time in microseconds, instead of the server's
+-- Returns: {granted, then of each limit: left, retry, next, reset}, times in microseconds from now on. Of the requests as
+--          many are granted as there is room for. retry is that of one more, 0 where all were granted, -1 where its cost
+--          is more than the limit
+-- Value: slots used, newest slot (4 bytes each, most significant first), what is to be added to times (8 bytes, signed), and
+--        slots of 8 bytes in a ring, each the time of a unit. It is written only when something is granted or refunded, and
+--        when the clock has gone back by more than a tenth of the longest window.
+local ARGV, call, floor = ARGV, redis.call, math.floor
+local pack, unpack, sub = struct.pack, struct.unpack, string.sub
+local op, cost, count, ahead, size, key = ARGV[1], ARGV[2] + 0, ARGV[3] + 0, ARGV[4] + 0, #ARGV, KEYS[1]
+local now
+if size % 2 == 1 then
+  now, size = ARGV[size] + 0, size - 1
+else
+  local time = call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-local limits, longest = {}, nil
-for i = 4, #ARGV, 2 do
-  local one = {units = tonumber(ARGV[i]), window = tonumber(ARGV[i + 1])}
-  limits[#limits + 1] = one
-  if not longest or one.window > longest.window then longest = one end
+local longest, most = 0, 0  -- window, and its units
+for i = 5, size, 2 do
+  local window = ARGV[i + 1] + 0
+  if window > longest then longest, most = window, ARGV[i] + 0 end
 end
 
-local in_parts = longest.units > 2000
-local value = in_parts and redis.call('GETRANGE', KEYS[1], 0, 7) or redis.call('GET', KEYS[1]) or ''
-local slots = math.floor(((in_parts and redis.call('STRLEN', KEYS[1]) or #value) - 8) / 8)
-local used, newest = 0, 0
-if slots > 0 then used, newest = struct.unpack('>I4I4', value) end
-if slots < 0 or used > slots or newest >= math.max(slots, 1) then slots, used, newest = 0, 0, 0 end
+local in_parts = most > 2000
+local value = in_parts and call('GETRANGE', key, 0, 15) or call('GET', key) or ''
+local slots = floor(((in_parts and call('STRLEN', key) or #value) - 16) / 8)
+local used, newest, base = 0, 0, 0
+if slots > 0 then used, newest, base = unpack('>I4I4i8', value) end
+if slots < 0 or used > slots or newest >= math.max(slots, 1) then slots, used, newest, base = 0, 0, 0, 0 end
 local function stamp(age)  -- 0: of the newest unit
-  local at = 8 + 8 * ((newest - age) % slots)
-  if in_parts then return (struct.unpack('>I8', redis.call('GETRANGE', KEYS[1], at, at + 7))) end
-  return (struct.unpack('>I8', value, at + 1))
+  local from = 16 + 8 * ((newest - age) % slots)
+  if in_parts then return base + unpack('>I8', call('GETRANGE', key, from, from + 7)) end
+  return base + unpack('>I8', value, from + 1)
 end
 
-local restart = false  -- the clock has gone back: what was admitted counts as admitted now
+local last, moved = now, false
 if used > 0 then
-  local last = stamp(0)
-  if last > now then
-    if last - now <= longest.window then now = last else restart = true end
+  last = stamp(0)
+  if last - now > longest / 10 then  -- the clock has gone back: the newest is from now, the others are as old as they were
+    base, last, moved = base - (last - now), now, true
   end
 end
 local function within(window)  -- how many units are younger
-  if restart then return used end
   local low, high = 0, used
+  if used > 0 and stamp(used - 1) > now - window then low = used end
   while low < high do
-    local middle = math.floor((low + high) / 2)
+    local middle = floor((low + high) / 2)
     if stamp(middle) > now - window then low = middle + 1 else high = middle end
   end
   return low
 end
-local function leaves_in(age, window)
-  return (restart and now or stamp(age)) + window - now
-end
 
-local granted = cost
-for _, each in ipairs(limits) do
-  each.used = within(each.window)
-  local left = math.max(each.units - each.used, 0)
-  if op == 'most' then granted = math.min(granted, left) elseif cost > left then granted = 0 end
+local live = within(longest)
+local inside, granted = {}, count
+for i = 5, size, 2 do
+  local window = ARGV[i + 1] + 0
+  local units = window == longest and live or within(window)
+  inside[#inside + 1] = units
+  if op ~= 'refund' then
+    local room = cost > 0 and floor((ARGV[i] - units) / cost) or count
+    if room < granted then granted = room > 0 and room or 0 end
+  end
 end
-local live = within(longest.window)
+granted = granted * cost
 local refunded = op == 'refund' and math.min(cost, live) or 0
-local added = (op == 'take' or op == 'most') and granted or 0
-local wanted = (op == 'most' and granted == 0) and math.min(cost, 1) or cost
+local added = op == 'take' and granted or 0
+local wants_more = op ~= 'refund' and granted < cost * count
+local fresh = math.max(now + ahead, last)  -- the time of the units that are added
 
+local function leaves_in(age, window)  -- the unit of this age after the decision
+  return (age < added and fresh or stamp(age - added + refunded)) + window - now
+end
 local answer = {op == 'refund' and refunded or granted}
-for _, each in ipairs(limits) do
-  local after = math.max(each.used - refunded, 0) + added
+for n = 1, #inside do
+  local units, window = ARGV[3 + 2 * n] + 0, ARGV[4 + 2 * n] + 0
+  local after = math.max(inside[n] - refunded, 0) + added
   local retry = 0
-  if op ~= 'refund' and granted == 0 and cost > 0 then
-    if wanted > each.units then
+  if wants_more then
+    if cost > units then
       retry = -1
-    elseif each.used > each.units - wanted then
-      retry = leaves_in(each.units - wanted, each.window)
+    elseif after > units - cost then
+      retry = leaves_in(units - cost, window)
     end
   end
-  local next_in, reset = 0, 0
-  if after > 0 then
-    local age = math.min(after, each.units) - 1 - added + refunded  -- as it was before
-    next_in = each.units == 0 and 0 or age < refunded and each.window or leaves_in(age, each.window)
-    reset = added > 0 and each.window or leaves_in(refunded, each.window)
+  local k = 4 * n
+  answer[k - 2], answer[k - 1] = after < units and units - after or 0, retry
+  if after == 0 then
+    answer[k], answer[k + 1] = 0, 0
+  else
+    answer[k] = units > 0 and leaves_in((after < units and after or units) - 1, window) or 0
+    answer[k + 1] = leaves_in(0, window)
   end
-  answer[#answer + 1] = math.max(each.units - after, 0)
-  answer[#answer + 1] = retry
-  answer[#answer + 1] = next_in
-  answer[#answer + 1] = reset
 end
-if added == 0 and refunded == 0 and (not restart or op == 'peek') then return answer end
+if added == 0 and refunded == 0 then
+  if moved and op ~= 'peek' then call('SETRANGE', key, 0, pack('>I4I4i8', used, newest, base)) end
+  return answer
+end
 
 local left = live - refunded
 if left + added == 0 then
-  redis.call('DEL', KEYS[1])
+  call('DEL', key)
   return answer
 end
-local life = string.format('%.0f', math.ceil(longest.window / 1000))
-local stamps = string.rep(struct.pack('>I8', now), added)
-if not restart and left + added <= slots then
+local life = string.format('%d', math.ceil(((added > 0 and fresh or last) - now + longest) / 1000))
+local stamps = added > 0 and pack('>I8', fresh - base) or ''
+if added > 1 then stamps = string.rep(stamps, added) end
+if left + added <= slots then
   newest = (newest - refunded + added) % slots
   local from = (newest - added + 1) % slots
-  if added > slots - from then
-    redis.call('SETRANGE', KEYS[1], 8 + 8 * from, string.sub(stamps, 1, 8 * (slots - from)))
-    redis.call('SETRANGE', KEYS[1], 8, string.sub(stamps, 8 * (slots - from) + 1))
-  elseif added > 0 then
-    redis.call('SETRANGE', KEYS[1], 8 + 8 * from, stamps)
+  local before_end = math.min(added, slots - from)
+  local header = pack('>I4I4i8', left + added, newest, base)
+  if slots <= 40 and not in_parts then  -- one command, also for replicas
+    local ring
+    if before_end == added then
+      ring = sub(value, 17, 16 + 8 * from) .. stamps .. sub(value, 17 + 8 * (from + added))
+    else
+      ring = sub(stamps, 8 * before_end + 1) .. sub(value, 17 + 8 * (added - before_end), 16 + 8 * from) ..
+                 sub(stamps, 1, 8 * before_end)
+    end
+    call('SET', key, header .. ring, 'PX', life)
+    return answer
   end
-  redis.call('SETRANGE', KEYS[1], 0, struct.pack('>I4I4', left + added, newest))
-  if added > 0 then redis.call('PEXPIRE', KEYS[1], life) end
+  if added > 0 then call('SETRANGE', key, 16 + 8 * from, sub(stamps, 1, 8 * before_end)) end
+  if added > before_end then call('SETRANGE', key, 16, sub(stamps, 8 * before_end + 1)) end
+  call('SETRANGE', key, 0, header)
+  if added > 0 then call('PEXPIRE', key, life) end
   return answer
 end
--- A ring of another size, or with other times: the units in order, and room for as many again.
-local old
-if restart then
-  old = string.rep(struct.pack('>I8', now), left)
-else
-  if in_parts then value = redis.call('GET', KEYS[1]) or '' end
-  local last = slots > 0 and (newest - refunded) % slots or 0
-  local first = slots > 0 and (last - left + 1) % slots or 0
-  if left == 0 then
-    old = ''
-  elseif first <= last then
-    old = string.sub(value, 9 + 8 * first, 16 + 8 * last)
+-- A larger ring: the units in order, and room for as many again.
+local old = ''
+if left > 0 then
+  if in_parts then value = call('GET', key) end
+  local end_slot = (newest - refunded) % slots
+  local first = (end_slot - left + 1) % slots
+  if first <= end_slot then
+    old = sub(value, 17 + 8 * first, 24 + 8 * end_slot)
   else
-    old = string.sub(value, 9 + 8 * first, 8 + 8 * slots) .. string.sub(value, 9, 16 + 8 * last)
+    old = sub(value, 17 + 8 * first) .. sub(value, 17, 24 + 8 * end_slot)
   end
 end
-local size = left + added
-local room = math.max(size, math.min(longest.units, math.max(2 * size, 8)))
-redis.call('SET', KEYS[1], struct.pack('>I4I4', size, size - 1) .. old .. stamps .. string.rep('\0', 8 * (room - size)),
-           'PX', life)
+local total = left + added
+local room = math.max(total, math.min(most, math.max(2 * total, 8)))
+call('SET', key, pack('>I4I4i8', total, total - 1, base) .. old .. stamps .. string.rep('\0', 8 * (room - total)), 'PX',
+     life)
 return answer
