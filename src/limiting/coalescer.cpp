@@ -117,6 +117,13 @@ void coalescer::sleep_until(coalesced_request& mine, std::chrono::steady_clock::
   in.beds.give_back(bed);
 }
 
+std::size_t coalescer::waiting(const coalesced_request& leader) {
+  shard& in = shard_of(leader);
+  const std::lock_guard held{in.mutex};
+  const line* const there = line_of(in, leader);
+  return there != nullptr && there->next ? there->next->requests.size() : 0;
+}
+
 std::stop_token coalescer::changed(coalesced_request& mine) {
   shard& in = shard_of(mine);
   const std::lock_guard held{in.mutex};

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <vector>
 
@@ -87,6 +88,8 @@ class coalescer {
   void sleep_until(coalesced_request& mine, std::chrono::steady_clock::time_point limit);
   /// The same for coroutines: triggered when its state is another one.
   std::stop_token changed(coalesced_request& mine);
+  /// How many wait for the call after that of this leader.
+  [[nodiscard]] std::size_t waiting(const coalesced_request& leader);
 
  private:
   struct line {
