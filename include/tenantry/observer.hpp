@@ -85,6 +85,22 @@ inline constexpr std::string_view invalidations_delivered = "invalidations_deliv
 /// The server refused queued invalidations for good. Fields: count: integer; code, detail of the last.
 inline constexpr std::string_view invalidations_dropped = "invalidations_dropped";
 
+/// Somebody listens to a channel or pattern, and its server has confirmed it. Fields: tenant; channel.
+inline constexpr std::string_view subscribed = "subscribed";
+/// A subscription ended. Fields: tenant; channel.
+inline constexpr std::string_view unsubscribed = "unsubscribed";
+/// A channel or pattern is subscribed again; what was published meanwhile may be missing. Fields: tenant; channel;
+/// cause; milliseconds: integer, how long; listeners: integer, how many are told.
+inline constexpr std::string_view gap = "gap";
+/// Messages were dropped because a listener's queue was full. At most once per second. Fields: tenant; channel, of the
+/// last; dropped: integer, how many since the last such event.
+inline constexpr std::string_view lagged = "lagged";
+/// A message could not be decoded, and was left out. At most once per second for each subscription. Fields: channel;
+/// bytes: integer, of the payload; detail, what the codec says.
+inline constexpr std::string_view decode_error = "decode_error";
+/// A message was published. Fields: tenant; channel; bytes: integer, of the payload; receivers: integer.
+inline constexpr std::string_view published = "published";
+
 }  // namespace events
 
 }  // namespace tenantry

@@ -1,0 +1,102 @@
+#pragma once
+// Listens to channels, on connections of its own.
+
+#include <tenantry/channel.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/codec.hpp>
+#include <tenantry/export.hpp>
+#include <tenantry/subscription.hpp>
+#include <tenantry/task.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+namespace tenantry {
+
+struct subscriber_options {
+  /// Tenants are spread over so many, because those of one connection share the server's output buffer.
+  unsigned connections = 1;
+  /// How long nothing may arrive before the server is asked for a sign of life, and how long that may take.
+  std::chrono::milliseconds heartbeat = std::chrono::seconds{5};
+  std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds{5};
+};
+
+struct subscriber_counters {
+  std::uint64_t connections = 0;    ///< that are there now
+  std::uint64_t outages = 0;        ///< connections that ended
+  std::uint64_t channels = 0;       ///< and patterns that somebody listens to now
+  std::uint64_t subscriptions = 0;  ///< listeners now
+  std::uint64_t messages = 0;       ///< from Redis
+  std::uint64_t deliveries = 0;     ///< to queues of listeners
+  std::uint64_t foreign = 0;        ///< messages that no channel or pattern of this subscriber can have, and nobody got
+};
+
+namespace detail {
+class subscriber_state;
+}
+
+/// Any number of subscriptions on one connection: many to the same channel are one for Redis.
+///
+///     tenantry::subscriber sub{redis};
+///     auto feed = sub.subscribe<alarm>(alarms(acme));
+///
+/// It connects again by itself, with the client's pauses, and subscribes to all that is wanted by then.
+///
+/// Not promised: see `subscription`. A server that runs but delivers nothing is not noticed.
+///
+/// Keys:     channels as they are; publish/subscribe knows no databases.
+/// Threads:  all members from any thread. Messages are taken from Redis and queued on the client's I/O thread, which
+/// the
+///           first subscription starts.
+/// Lifetime: the client must outlive it; `close` of the client does not end it. Not to be destroyed on the I/O thread.
+///           Its subscriptions are closed with it.
+/// Source:   SUBSCRIBE, PSUBSCRIBE (Redis 7.0).
+class TENANTRY_EXPORT subscriber {
+ public:
+  /// Errors: invalid_option, naming the field.
+  explicit subscriber(const client& redis, const subscriber_options& how = {});
+  subscriber(const subscriber&) = delete;
+  subscriber& operator=(const subscriber&) = delete;
+  ~subscriber();
+
+  /// When it returns, whatever is published from then on is delivered. Without a connection it waits for one.
+  /// Errors: server_error (no_permission, ...) where the server refuses; timeout_error; connection_error (forked);
+  ///   invalid_option, naming the field; std::system_error when no thread can be started.
+  /// Cost: one round trip for the first of a channel, none for others.
+  template <class T, codec_of<T> Codec = default_codec<T>>
+  [[nodiscard]] subscription<T, Codec> subscribe(const channel& to, const subscription_options& how = {}) {
+    return subscription<T, Codec>{listen(to, how)};
+  }
+  template <class T, codec_of<T> Codec = default_codec<T>>
+  [[nodiscard]] task<subscription<T, Codec>> async_subscribe(channel to, subscription_options how = {}) {
+    auto listening = async_listen(std::move(to), how);
+    detail::feed_core core = co_await std::move(listening);
+    co_return subscription<T, Codec>{std::move(core)};
+  }
+
+  /// All channels of a tenant that a schema renders: `alarms.all(acme)`. Costs the server a comparison for each message
+  /// that anybody publishes.
+  template <class T, codec_of<T> Codec = default_codec<T>>
+  [[nodiscard]] subscription<T, Codec> subscribe(const channel_pattern& to, const subscription_options& how = {}) {
+    return subscription<T, Codec>{listen(to, how)};
+  }
+  template <class T, codec_of<T> Codec = default_codec<T>>
+  [[nodiscard]] task<subscription<T, Codec>> async_subscribe(channel_pattern to, subscription_options how = {}) {
+    auto listening = async_listen(std::move(to), how);
+    detail::feed_core core = co_await std::move(listening);
+    co_return subscription<T, Codec>{std::move(core)};
+  }
+
+  [[nodiscard]] subscriber_counters counters() const;
+
+ private:
+  detail::feed_core listen(const channel& to, const subscription_options& how);
+  detail::feed_core listen(const channel_pattern& to, const subscription_options& how);
+  task<detail::feed_core> async_listen(channel to, subscription_options how);
+  task<detail::feed_core> async_listen(channel_pattern to, subscription_options how);
+
+  std::shared_ptr<detail::subscriber_state> state_;
+};
+
+}  // namespace tenantry
