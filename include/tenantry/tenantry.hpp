@@ -27,6 +27,7 @@
 #include <tenantry/rate_limiter.hpp>
 #include <tenantry/reply.hpp>
 #include <tenantry/script.hpp>
+#include <tenantry/sse.hpp>
 #include <tenantry/subscriber.hpp>
 #include <tenantry/subscription.hpp>
 #include <tenantry/sweep.hpp>
