@@ -64,6 +64,7 @@ std::shared_ptr<invalidation_queue> invalidation_queue::of(const client& redis) 
 bool invalidation_queue::add(invalidation what, const error& why) {
   seam::check_open(redis_);  // an open breaker may hide it
   bool idle = false;
+  std::uint64_t number = 0;
   const tenant_id tenant = what.tenant;
   note(what);
   {
@@ -77,14 +78,30 @@ bool invalidation_queue::add(invalidation what, const error& why) {
       waiting_.push_back({std::move(what), ++last_});
       size_.store(waiting_.size(), std::memory_order_release);
     }
+    number = last_;
     idle = !std::exchange(working_, true);
   }
   seam::notify(redis_, events::invalidation_queued,
                {{.name = "tenant", .value = std::string_view{tenant.str()}},
                 {.name = "code", .value = to_string(why.code())},
                 {.name = "waiting", .value = as_integer(size())}});
-  if (idle) start(work(shared_from_this()), [](const std::exception_ptr&) {});
-  return true;
+  return !idle || begin(number);
+}
+
+bool invalidation_queue::begin(std::uint64_t number) noexcept {
+  const auto stopped = [](invalidation_queue& self) {
+    const std::lock_guard held{self.mutex_};
+    self.working_ = false;
+  };
+  try {
+    start(work(shared_from_this()), [stopped, self = shared_from_this()](const std::exception_ptr& fault) {
+      if (fault) stopped(*self);
+    });
+  } catch (...) {
+    stopped(*this);
+  }
+  const std::lock_guard held{mutex_};
+  return working_ || std::ranges::find(waiting_, number, &entry::number) == waiting_.end();
 }
 
 std::uint64_t invalidation_queue::find(const key& k) const {

@@ -46,7 +46,8 @@ class invalidation_queue : public std::enable_shared_from_this<invalidation_queu
   explicit invalidation_queue(const client& redis) : redis_{redis} {}
   static std::shared_ptr<invalidation_queue> of(const client& redis);
 
-  /// False when it is full. `why` it could not be delivered is told to the observer. Errors: closed, forked.
+  /// False when it is full, and when no thread can be started to deliver it: then it stays, but is tried with the next
+  /// one only. `why` it could not be delivered is told to the observer. Errors: closed, forked.
   bool add(invalidation what, const error& why);
   /// The number of the last one that concerns this key; 0 when there is none.
   [[nodiscard]] std::uint64_t concerning(const key& k) const { return size() == 0 ? 0 : find(k); }
@@ -64,6 +65,8 @@ class invalidation_queue : public std::enable_shared_from_this<invalidation_queu
   };
   struct batch;
 
+  /// False when that cannot be, and the entry of this number still waits.
+  bool begin(std::uint64_t number) noexcept;
   static task<void> work(std::shared_ptr<invalidation_queue> self);
   [[nodiscard]] std::uint64_t find(const key& k) const;
   [[nodiscard]] batch first() const;

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -19,14 +18,17 @@ std::shared_ptr<lease_keeper> lease_keeper::of(const client& redis) {
 lease_keeper::hold::hold(std::shared_ptr<lease_keeper> keeper, const std::string& name, const std::string& lease,
                          std::chrono::milliseconds life, time_point until, std::stop_source over)
     : keeper_{std::move(keeper)} {
-  const auto now = std::chrono::steady_clock::now();
+  const auto first = std::chrono::steady_clock::now() + life / 3;
   bool idle = false;
+  std::stop_source sooner{std::nostopstate};
   {
     const std::lock_guard held{keeper_->mutex_};
-    mine_ = keeper_->kept_.insert(keeper_->kept_.end(), {name, lease, life, until, std::move(over), now + life / 3});
+    mine_ = keeper_->kept_.insert(keeper_->kept_.end(), {name, lease, life, until, std::move(over), first});
     idle = !std::exchange(keeper_->working_, true);
+    if (!idle && std::min(first, until) < keeper_->looks_at_) sooner = keeper_->sooner_;
   }
-  if (idle) start(work(keeper_), [](const std::exception_ptr&) {});
+  if (idle) keeper_->begin();
+  sooner.request_stop();
 }
 
 lease_keeper::hold::~hold() {
@@ -34,19 +36,25 @@ lease_keeper::hold::~hold() {
   keeper_->kept_.erase(mine_);
 }
 
-std::vector<command> lease_keeper::due(time_point now, time_point& next) {
-  std::vector<command> commands;
-  std::vector<std::stop_source> over;  // triggered without the mutex: a loader may end then
-  {
-    const std::lock_guard held{mutex_};
-    look(now, next, commands, over);
+void lease_keeper::begin() noexcept {
+  try {
+    start(work(shared_from_this()), [self = shared_from_this()](const std::exception_ptr& fault) {
+      if (fault) self->stopped();
+    });
+  } catch (...) {
+    stopped();
   }
-  for (const std::stop_source& each : over) each.request_stop();
-  return commands;
 }
 
-void lease_keeper::look(time_point now, time_point& next, std::vector<command>& commands,
-                        std::vector<std::stop_source>& over) {
+/// Not by its own choice: there is no thread, or no memory.
+void lease_keeper::stopped() noexcept {
+  const std::lock_guard held{mutex_};
+  working_ = false;
+}
+
+std::vector<command> lease_keeper::due(time_point now, time_point& next, std::vector<std::stop_source>& over) {
+  std::vector<command> commands;
+  const std::lock_guard held{mutex_};
   next = time_point::max();
   for (hold::entry& each : kept_) {
     if (now >= each.until) {
@@ -60,24 +68,50 @@ void lease_keeper::look(time_point now, time_point& next, std::vector<command>& 
     }
     next = std::min({next, each.next, each.until});
   }
-  if (next == time_point::max()) working_ = false;
+  if (next == time_point::max()) {
+    working_ = false;
+  } else if (commands.empty()) {
+    sooner_ = std::stop_source{};
+    looks_at_ = next;
+  }
+  return commands;
 }
 
-/// After a pause that the client's end cut short nothing of the client is used any more.
+task<void> lease_keeper::tell(const client& redis, std::vector<std::stop_source> over) {
+  auto handing_over = seam::pause(redis, std::chrono::steady_clock::now(), {});
+  (void)co_await std::move(handing_over);
+  for (const std::stop_source& each : over) each.request_stop();
+}
+
+/// On the I/O thread; once the client is closed, and may be gone, nothing of it is used any more.
 task<void> lease_keeper::work(std::shared_ptr<lease_keeper> self) {
-  time_point next;
-  static_cast<void>(self->due(std::chrono::steady_clock::now(), next));
-  while (next != time_point::max()) {
-    const std::stop_token never;
-    const time_point until = next;
-    const bool ended = co_await seam::pause(self->redis_, until, never);
-    if (!ended) co_return;
-    std::vector<command> commands = self->due(std::chrono::steady_clock::now(), next);
-    if (commands.empty()) continue;
-    try {
-      co_await self->redis_.async_execute_all(std::move(commands));
-    } catch (const error&) {  // NOLINT(bugprone-empty-catch): the next one may do, or the lease is lost
+  for (;;) {
+    time_point next;
+    std::vector<std::stop_source> over;
+    std::vector<command> commands = self->due(std::chrono::steady_clock::now(), next, over);
+    if (!over.empty()) start(tell(self->redis_, std::move(over)), [](const std::exception_ptr&) {});
+    if (next == time_point::max()) co_return;
+    if (commands.empty()) {
+      std::stop_token sooner;
+      {
+        const std::lock_guard held{self->mutex_};
+        sooner = self->sooner_.get_token();
+      }
+      auto pausing = seam::pause_apart(self->redis_, next, std::move(sooner));
+      const bool open = co_await std::move(pausing);
+      if (!open) co_return;
+      const std::lock_guard held{self->mutex_};
+      self->looks_at_ = time_point::max();
+      continue;
     }
+    bool closed = false;
+    try {
+      auto sending = seam::execute_apart(self->redis_, std::move(commands));
+      const std::vector<reply> renewed = co_await std::move(sending);
+    } catch (const error& why) {
+      closed = why.code() == errc::closed;  // else the next one may do, or the lease is lost
+    }
+    if (closed) co_return;
   }
 }
 

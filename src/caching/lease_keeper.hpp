@@ -15,7 +15,8 @@
 namespace tenantry::detail {
 
 /// One for all caches of a client. Its work is done on the client's I/O thread, which the first load starts; while no
-/// load takes longer than a third of its lease nothing is sent.
+/// load takes longer than a third of its lease nothing is sent. Where that thread cannot be started, leases are not
+/// renewed until a later load starts it.
 ///
 /// Threads: all members from any thread.
 class lease_keeper : public std::enable_shared_from_this<lease_keeper> {
@@ -42,14 +43,19 @@ class lease_keeper : public std::enable_shared_from_this<lease_keeper> {
   };
 
  private:
+  void begin() noexcept;
+  void stopped() noexcept;
   static task<void> work(std::shared_ptr<lease_keeper> self);
-  /// The commands that are due, and when to look again; nothing kept: no time.
-  std::vector<command> due(time_point now, time_point& next);
-  void look(time_point now, time_point& next, std::vector<command>& commands, std::vector<std::stop_source>& over);
+  /// Ends what is over: for loaders that is their own code, so not on the I/O thread.
+  static task<void> tell(const client& redis, std::vector<std::stop_source> over);
+  /// The commands that are due, what is over, and when to look again; nothing kept: no time.
+  std::vector<command> due(time_point now, time_point& next, std::vector<std::stop_source>& over);
 
   const client& redis_;
   std::mutex mutex_;
   bool working_ = false;
+  time_point looks_at_ = time_point::max();  // while it waits
+  std::stop_source sooner_{std::nostopstate};
   std::list<hold::entry> kept_;
 };
 

@@ -285,8 +285,14 @@ void async_lane::begin_close(net::clock::time_point deadline) {
   loop_.wake();
 }
 
+/// Not where all that is left is a pause that no caller waits for: nothing can be sent after it.
+bool async_lane::is_awaited() const {
+  return lane_.somebody() != nullptr ||
+         std::ranges::any_of(pauses_, [](const async_call* each) { return each->where_ == resumed::by_executor; });
+}
+
 void async_lane::check_close(net::clock::time_point now) {
-  if (!closed_ || ended_ || (now < close_at_ && (lane_.somebody() != nullptr || !pauses_.empty()))) return;
+  if (!closed_ || ended_ || (now < close_at_ && is_awaited())) return;
   const failure why = closed_under_way();
   if (link_.online()) break_connection(why);
   lane_.refuse(why, complete_, [](const exchange&) { return true; });

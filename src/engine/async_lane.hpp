@@ -103,6 +103,7 @@ class async_lane final : private io_task {
   void expire(async_call& call);
   void note_unawaited(bool staged);
   void leave_if_needed();
+  [[nodiscard]] bool is_awaited() const;
   void check_close(net::clock::time_point now);
   void break_connection(const failure& why);
   void finish_complete();

@@ -35,8 +35,8 @@ task<bool> seam::pause(const caller& of, std::chrono::steady_clock::time_point u
   return of.engine_->async_pause(until, std::move(stop));
 }
 
-task<bool> seam::pause_apart(const caller& of, std::chrono::steady_clock::time_point until) {
-  return of.engine_->async_pause(until, {}, resumed::by_io_thread);
+task<bool> seam::pause_apart(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop) {
+  return of.engine_->async_pause(until, std::move(stop), resumed::by_io_thread);
 }
 
 task<std::vector<reply>> seam::execute_apart(const caller& of, std::vector<command> commands) {

@@ -67,8 +67,10 @@ struct seam {
   static task<bool> pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);
 
   /// For work that no caller waits for, so that a client may end before it: `pause` and `async_execute_all` after which
-  /// the coroutine goes on on the I/O thread, where it must be short, and not where the client's executor says.
-  static task<bool> pause_apart(const caller& of, std::chrono::steady_clock::time_point until);
+  /// the coroutine goes on on the I/O thread, where it must be short, and not where the client's executor says. Closing
+  /// the client ends such a pause at once.
+  static task<bool> pause_apart(const caller& of, std::chrono::steady_clock::time_point until,
+                                std::stop_token stop = {});
   static task<std::vector<reply>> execute_apart(const caller& of, std::vector<command> commands);
 
  private:

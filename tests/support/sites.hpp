@@ -35,7 +35,8 @@ struct site {
     return options;
   }
 
-  explicit site(tenantry::cache_options options = waiting()) : redis{patient_options()}, cache{redis, options} {}
+  explicit site(tenantry::cache_options options = waiting(), tenantry::client_options how = patient_options())
+      : redis{std::move(how)}, cache{redis, options} {}
 
   /// Commands of blocking calls and coroutines so far.
   [[nodiscard]] std::uint64_t commands() const {
