@@ -12,6 +12,7 @@
 #include <tenantry/client_options.hpp>
 #include <tenantry/codec.hpp>
 #include <tenantry/command.hpp>
+#include <tenantry/concurrency_limiter.hpp>
 #include <tenantry/error.hpp>
 #include <tenantry/exclusive_connection.hpp>
 #include <tenantry/executor.hpp>

@@ -31,6 +31,8 @@ bool seam::forked(const caller& of) noexcept { return of.engine_->forked(); }
 
 shared_parts& seam::parts_of(const caller& of) noexcept { return of.engine_->parts(); }
 
+std::weak_ptr<const void> seam::life(const caller& of) noexcept { return parts_of(of).life; }
+
 task<bool> seam::pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop) {
   return of.engine_->async_pause(until, std::move(stop));
 }

@@ -62,6 +62,9 @@ struct seam {
   /// True in the child of a fork.
   [[nodiscard]] static bool forked(const caller& of) noexcept;
 
+  /// Has ended when the client has been destroyed, other than in the child of a fork; for what may outlive it.
+  [[nodiscard]] static std::weak_ptr<const void> life(const caller& of) noexcept;
+
   /// Waits in a coroutine until then, or until the token is triggered. False when the client was closed, and may be
   /// gone. Starts the I/O thread.
   static task<bool> pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);

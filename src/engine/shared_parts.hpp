@@ -9,6 +9,7 @@
 namespace tenantry::detail {
 
 struct shared_parts {
+  const std::shared_ptr<const void> life = std::make_shared<char>();  // as long as the client
   std::mutex mutex;
   std::unordered_map<std::type_index, std::weak_ptr<void>> by_type;
 };

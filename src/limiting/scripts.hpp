@@ -5,7 +5,10 @@
 
 namespace tenantry::detail::scripts {
 
+const script& acquire_permit();
 const script& gcra();
+const script& permits_in_use();
+const script& renew_permits();
 const script& segmented_log();
 const script& sliding_log();
 
