@@ -103,6 +103,8 @@ TEST_CASE("when Redis is away the policy decides about permits, and says why; wh
   CHECK(only);
   CHECK_FALSE(tiny.acquire(acme, "exports"));
   CHECK_THROWS_AS(open.in_use(acme, "exports"), tn::error);
+  REQUIRE(eventually([&] { return open.acquire(acme, "b").failure()->execution() == tn::execution::not_sent; }));
+  CHECK(std::string{open.acquire(acme, "b").failure()->what()}.find("breaker") != std::string::npos);
   server.start();
   CHECK(eventually([&] { return open.acquire(acme, "b").source() == tn::decision_source::redis; }));
 }
@@ -142,6 +144,31 @@ TEST_CASE("an acquire whose answer was lost keeps no place, long before its leas
     proxy.reset();
     proxy.heal();
     CHECK(eventually([&] { return members(redis) == 0; }));
+  }
+}
+
+TEST_CASE("an acquire whose connection is lost is not sent again, and keeps no place") {
+  const support::must_end ends;
+  const redis_rig redis;
+  for (const bool async : {false, true}) {
+    fault_proxy proxy{redis_rig::server().port()};
+    const tn::client client{patient(proxy.url())};
+    tn::concurrency_limiter limiter{client, tn::on_failure::fail_closed, places(1)};
+    REQUIRE(acquired(limiter, async));
+    CHECK(eventually([&] { return members(redis) == 0; }));
+    const auto before = redis.calls("evalsha");
+    proxy.apply(flow::to_client, {.carries = support::faults::transport::swallows}, support::reach::open);
+    auto asking = support::on_thread([&] { return acquired(limiter, async); });
+    CHECK(eventually([&] { return redis.calls("evalsha") == before + 1; }));
+    CHECK(members(redis) == 1);
+    proxy.reset();
+    proxy.heal();
+    const tn::permit unknown = asking.get();
+    CHECK_FALSE(unknown);
+    REQUIRE(unknown.failure());
+    CHECK(unknown.failure()->execution() == tn::execution::unknown);
+    CHECK(eventually([&] { return members(redis) == 0; }));
+    CHECK(redis.calls("evalsha") == before + 1);
   }
 }
 
@@ -216,15 +243,25 @@ TEST_CASE("a permit may end after its client was closed or destroyed: then its l
       tn::permit held = acquired(limiter, async);
       tn::permit other = acquired(limiter, async);
       REQUIRE(held);
-      const auto begin = std::chrono::steady_clock::now();
-      client->close(30s);
-      CHECK(std::chrono::steady_clock::now() - begin < 20s);  // it does not wait for permits
+      client->close();
       if (destroyed) client.reset();
       held.release();
       CHECK(eventually([&] { return other.lost(); }));
       CHECK(eventually([&] { return redis.client.execute("EXISTS", exports_key).integer() == 0; }));
     }
   }
+}
+
+TEST_CASE("closing a client does not wait for the permits that are held") {
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::client client{patient()};
+  tn::concurrency_limiter limiter{client, tn::on_failure::fail_closed, places(1, 24h)};
+  const tn::permit held = limiter.acquire(acme, "exports");
+  const auto begin = std::chrono::steady_clock::now();
+  client.close(30s);
+  CHECK(std::chrono::steady_clock::now() - begin < 20s);
+  redis.client.execute("DEL", exports_key);
 }
 
 TEST_CASE("in the child of a fork permits give back nothing, and new ones are decided by the policy") {
