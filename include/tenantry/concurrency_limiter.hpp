@@ -41,7 +41,7 @@ struct concurrency_options {
 /// `async_acquire`, the client's I/O thread does it soon, and the lease at the latest.
 ///
 /// Threads: one at a time; `lost` from any.
-/// Lifetime: it may outlive its limiter. One that outlives its client is given back by its lease alone; neither it may
+/// Lifetime: it may outlive its limiter. One that outlives its client is given back by its lease alone, but it must not
 ///   end while the client is being destroyed. In the child of a fork it gives back nothing: it is the parent's.
 class TENANTRY_EXPORT permit {
  public:

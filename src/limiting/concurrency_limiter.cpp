@@ -24,7 +24,7 @@ permit::permit(permit&& from) noexcept
       source_{from.source_},
       in_use_{from.in_use_},
       limit_{from.limit_},
-      failure_{from.failure_} {}
+      failure_{std::move(from.failure_)} {}
 
 permit& permit::operator=(permit&& from) noexcept {
   if (this == &from) return *this;
@@ -33,7 +33,7 @@ permit& permit::operator=(permit&& from) noexcept {
   source_ = from.source_;
   in_use_ = from.in_use_;
   limit_ = from.limit_;
-  failure_ = from.failure_;
+  failure_ = std::move(from.failure_);
   return *this;
 }
 

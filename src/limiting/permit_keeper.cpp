@@ -8,12 +8,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
+#include <cerrno>
 #include <exception>
 #include <map>
-#include <random>
+#include <new>
 #include <span>
 #include <string_view>
+#include <system_error>
+#include <unistd.h>
 #include <utility>
 
 namespace tenantry::detail {
@@ -30,11 +32,16 @@ constexpr std::size_t most_of_a_command = 128;
 /// An id that no other permit has, of 16 random bytes, and the life that the script needs to know of it.
 std::string member_name(std::chrono::milliseconds life) {
   constexpr std::string_view digits = "0123456789abcdef";
-  std::random_device entropy;  // asked anew each time: a generator would go on the same way in forks
+  // Of the kernel, each time: a generator would go on the same way in forks, and the processor's own takes as long as a
+  // round trip.
+  std::array<unsigned char, 16> bytes{};
+  if (::getentropy(bytes.data(), bytes.size()) != 0)
+    throw std::system_error{errno, std::generic_category(), "getentropy"};
   std::string name;
-  for (int word = 0; word < 4; ++word) {
-    const std::uint32_t bits = entropy();
-    for (unsigned shift = 0; shift < 32; shift += 4) name += digits[bits >> shift & 15U];
+  name.reserve(2 * bytes.size() + 10);
+  for (const unsigned char each : bytes) {
+    name += digits[each >> 4U];
+    name += digits[each & 15U];
   }
   return name + ':' + std::to_string(life.count());
 }
@@ -174,13 +181,19 @@ permit_keeper::batch permit_keeper::due(time_point now) {
   auto renewed_next = time_point::max();
   std::size_t count = 0;
   const std::lock_guard held{mutex_};
+  for (const lease_ptr& each : all_) {
+    if (each->now == stage::kept) shortest = std::min(shortest, each->life);
+  }
+  // Permits of many times are renewed together, up to a twenty-fourth of a lease late.
+  const time_point rested = shortest == std::chrono::milliseconds::max() ? now : renewed_ + shortest / 24;
   for (auto i = all_.begin(); i != all_.end();) {
     const lease_ptr each = *i++;
     if (each->now == stage::leaving && now >= each->until.load()) {
       leave_out(*each);
       continue;
     }
-    if (now >= each->next && count < most_at_once) {
+    const bool rests = each->now == stage::kept && now < rested;
+    if (now >= each->next && !rests && count < most_at_once) {
       ++count;
       all.timeout = std::min(all.timeout, each->life / 3);
       if (each->now == stage::kept) {
@@ -192,7 +205,6 @@ permit_keeper::batch permit_keeper::due(time_point now) {
       }
     }
     if (each->now == stage::kept) {
-      shortest = std::min(shortest, each->life);
       renewed_next = std::min(renewed_next, each->next);
     } else {
       all.next = std::min(all.next, each->next);
@@ -214,8 +226,8 @@ permit_keeper::batch permit_keeper::due(time_point now) {
     }
   }
   for (const lease_ptr& each : leaving) all.add({"ZREM", each->key, each->member}, {{each, each->now}});
-  // Permits of many times are renewed together, up to a twenty-fourth of their lease late.
-  if (renewed_next != time_point::max()) all.next = std::min(all.next, std::max(renewed_next, now + shortest / 24));
+  if (!kept.empty() && count < most_at_once) renewed_ = now;
+  if (renewed_next != time_point::max()) all.next = std::min(all.next, std::max(renewed_next, rested));
   if (all_.empty()) {
     all.over = true;
     working_ = false;

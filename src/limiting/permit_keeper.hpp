@@ -87,6 +87,7 @@ class permit_keeper : public std::enable_shared_from_this<permit_keeper> {
   bool working_ = false;
   bool closed_ = false;
   time_point looks_at_ = time_point::min();  // while it waits
+  time_point renewed_{};                     // all that were due
   std::stop_source sooner_{std::nostopstate};
   std::list<lease_ptr> all_;
 };

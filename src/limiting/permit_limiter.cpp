@@ -101,7 +101,7 @@ permit permit_limiter::without_redis(const request& by, const error& why) {
 }
 
 permit permit_limiter::acquire(const tenant_id& tenant, std::string_view name) {
-  request by{*this, tenant, name, leaving::blocking};
+  const request by{*this, tenant, name, leaving::blocking};
   try {
     check_breaker(redis_);
     // What Redis may have granted is not asked for again.
@@ -114,7 +114,7 @@ permit permit_limiter::acquire(const tenant_id& tenant, std::string_view name) {
 }
 
 task<permit> permit_limiter::async_acquire(std::shared_ptr<permit_limiter> self, tenant_id tenant, std::string name) {
-  request by{*self, tenant, name, leaving::by_keeper};
+  const request by{*self, tenant, name, leaving::by_keeper};
   std::optional<error> failed;
   try {
     check_breaker(self->redis_);

@@ -62,13 +62,13 @@ TEST_CASE("where no thread can be started, an invalidation for the queue throws,
 TEST_CASE("where no thread can be started a load goes on without renewals, and the next load has them again") {
   const support::must_end ends;
   const redis_rig redis;
-  site one{site::waiting({.lease_ttl = 400ms})};
+  site one{site::waiting({.lease_ttl = 800ms})};
   {
     const support::no_threads machine;
     CHECK(one.cache.fetch(gateway_health(acme, 1), [] { return kpi{1, "one"}; }).stored());
   }
   load_held load{one, portfolio_kpi(acme), {2, "two"}};
-  check_kept(load, redis, portfolio_kpi(acme), 400ms);
+  check_kept(load, redis, portfolio_kpi(acme), 800ms);
 }
 
 TEST_CASE("a short lease is kept beside a long one of another cache of the same client") {
@@ -76,7 +76,7 @@ TEST_CASE("a short lease is kept beside a long one of another cache of the same 
   const redis_rig redis;
   site one{site::waiting({.lease_ttl = 60s})};
   load_held long_one{one, gateway_health(acme, 1), {1, "one"}};
-  tn::cache<kpi> brief{one.redis, site::waiting({.lease_ttl = 400ms})};
+  tn::cache<kpi> brief{one.redis, site::waiting({.lease_ttl = 800ms})};
   support::gate release;
   support::gate inside;
   auto loading = support::on_thread([&] {
@@ -88,7 +88,7 @@ TEST_CASE("a short lease is kept beside a long one of another cache of the same 
   });
   const support::opens_at_end opens{release};
   REQUIRE(inside.wait());
-  std::this_thread::sleep_for(1600ms);
+  std::this_thread::sleep_for(2400ms);
   release.open();
   CHECK(loading.get().stored());
   CHECK(long_one.finish().stored());
@@ -99,7 +99,7 @@ TEST_CASE("leases are kept also while the client's executor runs nothing") {
   const redis_rig redis;
   auto options = support::patient_options();
   options.executor = [](std::coroutine_handle<>) {};
-  site one{site::waiting({.lease_ttl = 400ms}), options};
+  site one{site::waiting({.lease_ttl = 800ms}), options};
   load_held load{one, portfolio_kpi(acme), {1, "one"}};
-  check_kept(load, redis, portfolio_kpi(acme), 400ms);
+  check_kept(load, redis, portfolio_kpi(acme), 800ms);
 }
