@@ -182,6 +182,24 @@ TEST_CASE("a permit that is held for several leases stays, and its key never liv
   CHECK(limiter.in_use(acme, "exports") == 2);
 }
 
+TEST_CASE("many permits of many times are renewed together, in few writes") {
+  const redis_rig redis;
+  tn::concurrency_limiter limiter{redis.client, tn::on_failure::fail_closed, places(1'000, 3s)};
+  std::vector<tn::permit> held;
+  for (int i = 0; i < 1'000; ++i) {
+    held.push_back(limiter.acquire(acme, i % 2 == 0 ? "exports" : "imports"));
+    REQUIRE(held.back());
+    std::this_thread::sleep_for(500us);
+  }
+  const auto before = redis.calls("eval");  // each write begins with one
+  const auto begin = std::chrono::steady_clock::now();
+  std::this_thread::sleep_for(4s);  // more than a lease
+  const auto passed = std::chrono::steady_clock::now() - begin;
+  CHECK(redis.calls("eval") - before <= static_cast<std::uint64_t>(2 * (passed / 125ms + 2)));
+  for (const tn::permit& each : held) REQUIRE_FALSE(each.lost());
+  CHECK(limiter.in_use(acme, "exports") == 500);
+}
+
 TEST_CASE("nothing is renewed while no permit lives longer than a third of its lease") {
   const redis_rig redis;
   tn::concurrency_limiter limiter{redis.client, tn::on_failure::fail_closed, places(2, 60s)};
