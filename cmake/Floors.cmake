@@ -56,9 +56,13 @@ set(floor_caching_files
     subscriber.hpp
     subscription.hpp)
 set(floor_limiting_files concurrency_limiter.hpp rate_decision.hpp rate_limiter.hpp)
-set(floor_limiting_files rate_decision.hpp rate_limiter.hpp)
 set(floor_messaging_files
-set(floor_messaging_files)
+    detail/feed_core.hpp
+    detail/published.hpp
+    feed_events.hpp
+    publisher.hpp
+    subscriber.hpp
+    subscription.hpp)
 set(floor_outside_files tenantry.hpp testing/redis_server.hpp)
 
 set(floor_names_folders names)

@@ -1,10 +1,11 @@
 #include "caching/stamp.hpp"
 
+#include "engine/seam.hpp"
+
 #include <tenantry/detail/schema_args.hpp>
 
 #include <algorithm>
 #include <cstdint>
-#include <random>
 
 namespace tenantry::detail {
 
@@ -25,19 +26,9 @@ bool is_stamp(std::string_view text, std::size_t size) noexcept {
 }  // namespace
 
 std::string random_token() {
-  // Asked anew each time: a generator of the process would go on the same way in its forks.
-  std::random_device entropy;
+  const auto bytes = entropy<token_size>();
   std::string token(token_size, '0');
-  std::uint64_t bits = 0;
-  unsigned left = 0;
-  for (char& each : token) {
-    if (left < 6) {
-      bits = (bits << 32U) | entropy();
-      left += 32;
-    }
-    each = alphabet[(bits >> (left - 6U)) & 63U];
-    left -= 6;
-  }
+  std::ranges::transform(bytes, token.begin(), [](std::uint8_t each) { return alphabet[each & 63U]; });
   return token;
 }
 

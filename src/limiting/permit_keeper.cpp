@@ -32,14 +32,10 @@ constexpr std::size_t most_of_a_command = 128;
 /// An id that no other permit has, of 16 random bytes, and the life that the script needs to know of it.
 std::string member_name(std::chrono::milliseconds life) {
   constexpr std::string_view digits = "0123456789abcdef";
-  // Of the kernel, each time: a generator would go on the same way in forks, and the processor's own takes as long as a
-  // round trip.
-  std::array<unsigned char, 16> bytes{};
-  if (::getentropy(bytes.data(), bytes.size()) != 0)
-    throw std::system_error{errno, std::generic_category(), "getentropy"};
+  const auto bytes = entropy<16>();
   std::string name;
   name.reserve(2 * bytes.size() + 10);
-  for (const unsigned char each : bytes) {
+  for (const std::uint8_t each : bytes) {
     name += digits[each >> 4U];
     name += digits[each & 15U];
   }

@@ -18,10 +18,18 @@ using clock = std::chrono::steady_clock;
 }  // namespace
 
 feed::feed(std::shared_ptr<topic_hub> hub, const subscription_options& how)
-    : hub_{std::move(hub)}, queue_{how.capacity, how.capacity_bytes, how.overflow} {}
+    : queue_{how.capacity, how.capacity_bytes, how.overflow}, hub_{std::move(hub)} {}
+
+/// With the lock held.
+std::optional<feed_item> feed::take() {
+  auto item = queue_.pop();
+  empty_.store(queue_.empty(), std::memory_order_release);
+  return item;
+}
 
 /// Everyone looks again. Coroutines are only marked as ready here: none runs on this thread.
 void feed::notify(std::unique_lock<std::mutex> held) {
+  empty_.store(queue_.empty(), std::memory_order_release);
   const bool somebody = waiting_ > 0;
   std::vector<std::stop_source> coroutines;
   coroutines.swap(wake_);
@@ -31,6 +39,7 @@ void feed::notify(std::unique_lock<std::mutex> held) {
 }
 
 std::optional<feed_item> feed::next(time_point limit, const std::stop_token& stop) {
+  if (limit == no_wait && empty_.load(std::memory_order_acquire)) return std::nullopt;
   const auto look_again = [this] {
     const std::lock_guard held{mutex_};
     changed_.notify_all();
@@ -39,8 +48,8 @@ std::optional<feed_item> feed::next(time_point limit, const std::stop_token& sto
   if (stop.stop_possible()) on_stop.emplace(stop, look_again);
   std::unique_lock held{mutex_};
   for (;;) {
-    if (auto item = queue_.pop()) return item;
-    if (queue_.over() || stop.stop_requested() || clock::now() >= limit) return std::nullopt;
+    if (auto item = take()) return item;
+    if (limit == no_wait || queue_.over() || stop.stop_requested() || clock::now() >= limit) return std::nullopt;
     ++waiting_;
     if (limit == time_point::max()) {
       changed_.wait(held);
@@ -61,7 +70,7 @@ task<std::optional<feed_item>> feed::async_next(std::shared_ptr<feed> self, time
     std::stop_source wake{std::nostopstate};
     {
       const std::lock_guard held{self->mutex_};
-      if (auto item = self->queue_.pop()) co_return item;
+      if (auto item = self->take()) co_return item;
       if (self->queue_.over()) co_return std::nullopt;
       wake = self->wake_.emplace_back();
     }
@@ -120,7 +129,11 @@ feed::outcome feed::deliver(published* counted) {
   const std::uint64_t dropped = queue_.dropped();
   const bool goes_on = queue_.push(counted);
   const outcome what = !goes_on ? outcome::ended : queue_.dropped() == dropped ? outcome::kept : outcome::dropped;
-  if (waiting_ > 0 || !wake_.empty()) notify(std::move(held));
+  if (waiting_ > 0 || !wake_.empty()) {
+    notify(std::move(held));
+  } else {
+    empty_.store(false, std::memory_order_release);
+  }
   return what;
 }
 

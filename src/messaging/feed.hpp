@@ -8,6 +8,7 @@
 #include <tenantry/subscription.hpp>
 #include <tenantry/task.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -30,7 +31,8 @@ class feed {
 
   feed(std::shared_ptr<topic_hub> hub, const subscription_options& how);
 
-  // For the listener.
+  // For the listener. A limit of `no_wait` does not wait.
+  static constexpr time_point no_wait{};
   std::optional<feed_item> next(time_point limit, const std::stop_token& stop);
   static task<std::optional<feed_item>> async_next(std::shared_ptr<feed> self, time_point limit, std::stop_token stop);
   void unsubscribe() noexcept;
@@ -59,17 +61,21 @@ class feed {
   gap_cause outage_cause = gap_cause::connection_lost;
 
  private:
+  std::optional<feed_item> take();
   void notify(std::unique_lock<std::mutex> held);
 
-  const std::shared_ptr<topic_hub> hub_;
+  // What each message touches comes first.
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  unsigned waiting_ = 0;
-  std::vector<std::stop_source> wake_;  // of coroutines
+  std::atomic<bool> empty_ = true;  // as of the last change: who does not wait need not lock
+  unsigned waiting_ = 0;            // threads
   state state_ = state::pending;
+  std::vector<std::stop_source> wake_;  // of coroutines
+  feed_queue queue_;
+
+  std::condition_variable changed_;
+  const std::shared_ptr<topic_hub> hub_;
   std::shared_ptr<const error> why_;
   time_point next_report_{};  // of what cannot be decoded
-  feed_queue queue_;
 };
 
 }  // namespace tenantry::detail

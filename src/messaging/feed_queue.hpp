@@ -60,18 +60,19 @@ class feed_queue {
   void drop(published* what) noexcept;
   void note_dropped(std::uint64_t position);
 
-  const std::size_t capacity_;
-  const std::size_t capacity_bytes_;
-  const overflow when_full_;
-  bool over_ = false;
+  // What each message touches comes first.
   fifo<entry> messages_;
-  std::vector<note> notes_;  // few; by position
-  std::uint64_t next_ = 0;   // position
+  std::uint64_t next_ = 0;  // position
   std::uint64_t bytes_ = 0;
   std::uint64_t received_ = 0;
   std::uint64_t delivered_ = 0;
   std::uint64_t dropped_ = 0;
   std::uint64_t most_queued_ = 0;
+  std::vector<note> notes_;  // few; by position
+  const std::size_t capacity_;
+  const std::size_t capacity_bytes_;
+  const overflow when_full_;
+  bool over_ = false;
   std::uint64_t undecodable_ = 0;
   std::uint64_t gaps_ = 0;
 };

@@ -77,6 +77,8 @@ void add_dashboard_rows(std::vector<count_row>& rows, const std::string& url);
 void add_limiter_rows(std::vector<row>& rows, const std::string& url);
 void add_limiter_counts(std::vector<count_row>& rows, const std::string& url);
 void add_sweep_rows(std::vector<row>& rows);
+void add_subscriber_rows(std::vector<row>& rows, const std::string& url);
+void add_subscriber_counts(std::vector<count_row>& rows, const std::string& url);
 void add_name_rows(std::vector<row>& rows);
 
 }  // namespace bench
