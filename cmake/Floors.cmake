@@ -49,12 +49,6 @@ set(floor_caching_files
     load_context.hpp
     sweep.hpp
     undelivered.hpp)
-    detail/feed_core.hpp
-    detail/published.hpp
-    feed_events.hpp
-    publisher.hpp
-    subscriber.hpp
-    subscription.hpp)
 set(floor_limiting_files concurrency_limiter.hpp rate_decision.hpp rate_limiter.hpp)
 set(floor_messaging_files
     detail/feed_core.hpp
