@@ -52,7 +52,9 @@ set(floor_caching_files
 set(floor_limiting_files concurrency_limiter.hpp rate_decision.hpp rate_limiter.hpp)
 set(floor_messaging_files
     detail/feed_core.hpp
+    detail/log_core.hpp
     detail/published.hpp
+    event_log.hpp
     feed_events.hpp
     publisher.hpp
     subscriber.hpp

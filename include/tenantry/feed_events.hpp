@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 
@@ -31,6 +32,11 @@ struct message {
 enum class gap_cause : unsigned char {
   connection_lost,      ///< the connection ended, or the server was silent for too long
   server_unsubscribed,  ///< the server ended this subscription by itself
+  // Of an event_log, which tells only of what it cannot read again:
+  trimmed,     ///< events that the log does not keep any more
+  reset,       ///< the log is another one: it was deleted, or its server lost the end of it. What there is follows
+  too_far,     ///< more than `follow_options::max_replay`; the last ones follow
+  invalid_id,  ///< the id to resume from is none. What is appended from now on follows
 };
 
 /// The subscription is back: what was published between `from` and `to` may be missing. What it was about has to be
@@ -41,6 +47,8 @@ struct gap {
   std::chrono::steady_clock::time_point to{};
   /// How many messages, where that is known.
   std::optional<std::uint64_t> lost = std::nullopt;
+  /// Of an event_log: where it goes on, so that who resumes from here is not told of it again.
+  std::string id = {};
 };
 
 /// So many messages were dropped here because the queue was full.

@@ -33,8 +33,9 @@ struct subscriber_counters {
 };
 
 namespace detail {
+class follow_core;
 class subscriber_state;
-}
+}  // namespace detail
 
 /// Any number of subscriptions on one connection: many to the same channel are one for Redis.
 ///
@@ -91,6 +92,7 @@ class TENANTRY_EXPORT subscriber {
   [[nodiscard]] subscriber_counters counters() const;
 
  private:
+  friend class detail::follow_core;
   detail::feed_core listen(const channel& to, const subscription_options& how);
   detail::feed_core listen(const channel_pattern& to, const subscription_options& how);
   task<detail::feed_core> async_listen(channel to, subscription_options how);

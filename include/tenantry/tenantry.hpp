@@ -14,6 +14,7 @@
 #include <tenantry/command.hpp>
 #include <tenantry/concurrency_limiter.hpp>
 #include <tenantry/error.hpp>
+#include <tenantry/event_log.hpp>
 #include <tenantry/exclusive_connection.hpp>
 #include <tenantry/executor.hpp>
 #include <tenantry/feed_events.hpp>

@@ -151,6 +151,14 @@ std::string_view to_string(gap_cause cause) noexcept {
       return "connection_lost";
     case gap_cause::server_unsubscribed:
       return "server_unsubscribed";
+    case gap_cause::trimmed:
+      return "trimmed";
+    case gap_cause::reset:
+      return "reset";
+    case gap_cause::too_far:
+      return "too_far";
+    case gap_cause::invalid_id:
+      return "invalid_id";
   }
   return "unknown";
 }

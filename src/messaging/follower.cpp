@@ -1,0 +1,218 @@
+// The two drivers of a log cursor.
+
+#include "engine/seam.hpp"
+#include "messaging/log_cursor.hpp"
+#include "messaging/log_state.hpp"
+
+#include <tenantry/detail/feed_core.hpp>
+#include <tenantry/error.hpp>
+#include <tenantry/observer.hpp>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+namespace tenantry::detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+using clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t page_size = 256;
+/// Before the log is read again after Redis did not answer.
+constexpr auto pause_after_failure = 100ms;
+
+/// Failures after which it is of use to try again.
+bool passes(const error& why) noexcept {
+  switch (why.code()) {
+    case errc::unreachable:
+    case errc::timeout:
+    case errc::connection_lost:
+    case errc::not_ready:
+    case errc::read_only:
+    case errc::overloaded:
+      return true;
+    default:
+      return false;
+  }
+}
+
+subscription_options queue_of(const follow_options& how) {
+  return {.capacity = how.capacity, .overflow = overflow::drop_oldest, .timeout = how.timeout};
+}
+
+}  // namespace
+
+class follow_state {
+ public:
+  follow_state(std::shared_ptr<log_state> log, const tenant_id& tenant, feed_core feed,
+               std::optional<std::string_view> last_id, std::uint64_t max_replay)
+      : log_{std::move(log)}, tenant_{tenant}, feed_{std::move(feed)}, cursor_{last_id, max_replay} {}
+
+  std::optional<followed_item> next(clock::time_point limit, const std::stop_token& stop);
+  task<std::optional<followed_item>> async_next(clock::time_point limit, std::stop_token stop);
+  /// What the log has when it begins to follow: what is appended from now on is after that.
+  void begin_with(log_page read) { cursor_.page(std::move(read), out_); }
+  [[nodiscard]] const log_cursor& cursor() const noexcept { return cursor_; }
+  void stop() noexcept {
+    feed_.unsubscribe();
+    stopped_.request_stop();
+  }
+  [[nodiscard]] const log_state& log() const noexcept { return *log_; }
+  [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
+
+ private:
+  std::optional<followed_item> ready();
+  void take(feed_item item);
+  void end(const error& why);
+
+  const std::shared_ptr<log_state> log_;
+  const tenant_id tenant_;
+  feed_core feed_;
+  log_cursor cursor_;
+  std::deque<log_output> out_;
+  std::optional<closed> last_;
+  bool over_ = false;
+  std::stop_source stopped_;
+};
+
+/// What can be delivered without asking anybody.
+std::optional<followed_item> follow_state::ready() {
+  if (!out_.empty()) {
+    log_output first = std::move(out_.front());
+    out_.pop_front();
+    if (auto* const missed = std::get_if<gap>(&first)) return followed_item{std::move(*missed)};
+    return followed_item{std::make_shared<const logged_payload>(std::get<logged_payload>(std::move(first)))};
+  }
+  if (!last_) return std::nullopt;
+  over_ = true;
+  return followed_item{*std::exchange(last_, std::nullopt)};
+}
+
+void follow_state::take(feed_item item) {
+  if (auto* const end_of_feed = std::get_if<closed>(&item)) {
+    last_ = std::move(*end_of_feed);
+    return;
+  }
+  const auto* const came = std::get_if<published_ref>(&item);
+  if (came == nullptr) {  // a gap of the connection, or a queue that was full
+    cursor_.missed();
+    return;
+  }
+  const std::string_view text = (*came)->payload;
+  const std::size_t line = text.find('\n');
+  const auto id = log_id::parse(text.substr(0, line));
+  if (id && line != std::string_view::npos) cursor_.live(*id, text.substr(line + 1), out_);
+}
+
+void follow_state::end(const error& why) {
+  last_ = closed{.cause = closed_cause::refused, .why = std::make_shared<const error>(why)};
+}
+
+std::optional<followed_item> follow_state::next(clock::time_point limit, const std::stop_token& stop) {
+  for (;;) {
+    if (auto item = ready()) return item;
+    if (over_ || stopped_.stop_requested() || stop.stop_requested()) return std::nullopt;
+    if (!cursor_.wants_page()) {
+      auto item = feed_.next(limit, stop);
+      if (!item) return std::nullopt;
+      take(std::move(*item));
+      continue;
+    }
+    try {
+      cursor_.page(log_->read(tenant_, cursor_.page_from(), cursor_.page_count(page_size)), out_);
+    } catch (const error& why) {
+      if (!passes(why)) {
+        end(why);
+        continue;
+      }
+      const auto until = std::min(limit, clock::now() + pause_after_failure);
+      if (until == limit && clock::now() >= limit) return std::nullopt;
+      std::mutex mutex;
+      std::condition_variable_any pause;
+      std::unique_lock held{mutex};
+      pause.wait_until(held, stop, until, [this] { return stopped_.stop_requested(); });
+      if (clock::now() >= limit) return std::nullopt;
+    }
+  }
+}
+
+task<std::optional<followed_item>> follow_state::async_next(clock::time_point limit, std::stop_token stop) {
+  for (;;) {
+    if (auto item = ready()) co_return item;
+    if (over_ || stopped_.stop_requested() || stop.stop_requested()) co_return std::nullopt;
+    if (!cursor_.wants_page()) {
+      auto waiting = feed_.async_next(limit, stop);
+      auto item = co_await std::move(waiting);
+      if (!item) co_return std::nullopt;
+      take(std::move(*item));
+      continue;
+    }
+    std::optional<error> failed;
+    try {
+      auto reading = log_->async_read(tenant_, cursor_.page_from(), cursor_.page_count(page_size));
+      log_page read = co_await std::move(reading);
+      cursor_.page(std::move(read), out_);
+    } catch (const error& why) {
+      failed.emplace(why);
+    }
+    if (!failed) continue;
+    if (!passes(*failed)) {
+      end(*failed);
+      continue;
+    }
+    const auto until = std::min(limit, clock::now() + pause_after_failure);
+    auto pausing = seam::pause(log_->redis(), until, stop);
+    const bool open = co_await std::move(pausing);
+    if (!open || clock::now() >= limit) co_return std::nullopt;
+  }
+}
+
+follow_core follow_core::begin(const std::shared_ptr<log_state>& log, subscriber& by, const tenant_id& tenant,
+                               std::optional<std::string_view> last_id, const follow_options& how) {
+  feed_core feed = by.listen(log->live_channel(tenant), queue_of(how));
+  auto state = std::make_unique<follow_state>(log, tenant, std::move(feed), last_id, how.max_replay);
+  state->begin_with(log->read(tenant, state->cursor().page_from(), state->cursor().page_count(page_size)));
+  return follow_core{std::move(state)};
+}
+
+task<follow_core> follow_core::async_begin(std::shared_ptr<log_state> log, subscriber& by, tenant_id tenant,
+                                           std::optional<std::string> last_id, follow_options how) {
+  auto listening = by.async_listen(log->live_channel(tenant), queue_of(how));
+  feed_core feed = co_await std::move(listening);
+  const std::optional<std::string_view> from = last_id ? std::optional<std::string_view>{*last_id} : std::nullopt;
+  auto state = std::make_unique<follow_state>(log, tenant, std::move(feed), from, how.max_replay);
+  auto reading = log->async_read(tenant, state->cursor().page_from(), state->cursor().page_count(page_size));
+  log_page read = co_await std::move(reading);
+  state->begin_with(std::move(read));
+  co_return follow_core{std::move(state)};
+}
+
+follow_core::follow_core(std::unique_ptr<follow_state> mine) noexcept : state_{std::move(mine)} {}
+follow_core::follow_core(follow_core&&) noexcept = default;
+follow_core& follow_core::operator=(follow_core&&) noexcept = default;
+follow_core::~follow_core() = default;
+
+std::optional<followed_item> follow_core::next(time_point limit, const std::stop_token& stop) {
+  return state_->next(limit, stop);
+}
+task<std::optional<followed_item>> follow_core::async_next(time_point limit, std::stop_token stop) {
+  return state_->async_next(limit, std::move(stop));
+}
+void follow_core::stop() noexcept { state_->stop(); }
+
+void follow_core::undecodable(std::size_t bytes, std::string_view why) const {
+  const channel at = state_->log().live_channel(state_->tenant());
+  seam::notify(state_->log().redis(), events::decode_error,
+               {{.name = "channel", .value = std::string_view{at.str()}},
+                {.name = "bytes", .value = static_cast<std::int64_t>(bytes)},
+                {.name = "detail", .value = why}});
+}
+
+std::string_view id_of(const logged_payload& event) noexcept { return event.id; }
+std::string_view bytes_of(const logged_payload& event) noexcept { return event.payload; }
+
+}  // namespace tenantry::detail

@@ -1,0 +1,90 @@
+#pragma once
+// Where a follower of a log is: what it delivers, and when it has to read the log. Sans-io.
+
+#include "messaging/log_id.hpp"
+
+#include <tenantry/feed_events.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace tenantry::detail {
+
+struct log_entry {
+  std::uint64_t offset = 0;
+  std::string tag;
+  std::string payload;
+};
+
+/// A part of a log, read at one moment.
+struct log_page {
+  std::string epoch;        // empty: there is no log
+  std::uint64_t top = 0;    // offset of the latest event
+  std::uint64_t first = 0;  // of the first one that is kept; 0: none is
+  std::vector<log_entry> entries;
+};
+
+/// An event, with its id.
+struct logged_payload {
+  std::string id;
+  std::string payload;
+};
+using log_output = std::variant<logged_payload, gap>;
+
+/// Delivers each event once and in order, first those of the log, then those that are published. Whatever leaves a
+/// doubt makes it read the log again, from the last event that it knows, which also shows whether it is still the same
+/// one.
+///
+/// - What the log can give is delivered, and no gap is told; what it cannot give is one gap, with the number lost where
+///   that is known.
+/// - After `wants_page`, nothing live is handed over before a page was.
+class log_cursor {
+ public:
+  /// Without an id: from what is appended after the first page was read.
+  log_cursor(std::optional<std::string_view> last_id, std::uint64_t max_replay);
+
+  [[nodiscard]] bool wants_page() const noexcept { return wants_page_; }
+  /// The offset from which on to read.
+  [[nodiscard]] std::uint64_t page_from() const noexcept;
+  /// Of what is asked for where nothing was delivered yet only the end matters.
+  [[nodiscard]] std::uint64_t page_count(std::uint64_t usual) const noexcept {
+    return start_ == start::at_end || start_ == start::at_end_after_gap ? 0 : usual;
+  }
+  void page(log_page read, std::deque<log_output>& out);
+
+  void live(const log_id& id, std::string_view payload, std::deque<log_output>& out);
+  /// Something may have been missed.
+  void missed() noexcept { wants_page_ = true; }
+
+ private:
+  enum class start : unsigned char { at_id, at_end, at_end_after_gap, done };
+
+  void begin_at_end(const log_page& read);
+  void reset(const log_page& read, std::deque<log_output>& out);
+  void skip_to(std::uint64_t offset, gap_cause why, std::deque<log_output>& out);
+  void deliver(std::uint64_t offset, const std::string& tag, std::string payload, std::deque<log_output>& out);
+  [[nodiscard]] bool known(std::uint64_t offset, std::string_view tag) const noexcept;
+  void tell(gap_cause why, std::optional<std::uint64_t> lost, std::deque<log_output>& out) const;
+
+  static constexpr std::size_t remembered = 512;
+  struct seen {
+    std::uint64_t offset = 0;
+    std::string tag;
+  };
+
+  const std::uint64_t max_replay_;
+  start start_ = start::at_end;
+  bool wants_page_ = true;
+  std::string epoch_;       // empty: no log has been seen
+  std::uint64_t next_ = 1;  // offset of the next event
+  std::string last_tag_{log_id::no_tag};
+  std::vector<seen> recent_;  // by offset modulo their number
+};
+
+}  // namespace tenantry::detail

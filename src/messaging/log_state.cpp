@@ -1,0 +1,140 @@
+#include "messaging/log_state.hpp"
+
+#include "engine/seam.hpp"
+#include "messaging/scripts.hpp"
+
+#include <tenantry/detail/rendered_name.hpp>
+#include <tenantry/detail/schema_base.hpp>
+#include <tenantry/error.hpp>
+#include <tenantry/observer.hpp>
+
+#include <utility>
+
+namespace tenantry::detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+const event_log_options& checked(const event_log_options& how) {
+  if (how.keep == 0) throw invalid_option{"event_log_options.keep is 0"};
+  if (how.max_payload == 0) throw invalid_option{"event_log_options.max_payload is 0"};
+  if (how.life && *how.life < 1ms) throw invalid_option{"event_log_options.life is less than 1 ms"};
+  if (how.once_for < 1ms) throw invalid_option{"event_log_options.once_for is less than 1 ms"};
+  if (how.timeout < 1ms) throw invalid_option{"event_log_options.timeout is less than 1 ms"};
+  return how;
+}
+
+std::vector<std::string_view> views(const std::vector<std::string>& of) { return {of.begin(), of.end()}; }
+
+log_page page_of(const reply& answer) {
+  log_page read{.epoch = answer[0].str(),
+                .top = static_cast<std::uint64_t>(answer[1].integer()),
+                .first = static_cast<std::uint64_t>(answer[2].integer()),
+                .entries = {}};
+  const std::size_t size = answer.elements().size();
+  read.entries.reserve((size - 3) / 3);
+  for (std::size_t i = 3; i + 2 < size; i += 3) {
+    read.entries.push_back({.offset = static_cast<std::uint64_t>(answer[i].integer()),
+                            .tag = answer[i + 1].str(),
+                            .payload = answer[i + 2].str()});
+  }
+  return read;
+}
+
+}  // namespace
+
+log_state::log_state(const client& redis, log_core::channel_of where, const event_log_options& how)
+    : redis_{redis}, where_{where}, how_{checked(how)} {}
+
+/// `log:{acme}:alarms` for the channel `alarms:acme`: what follows its tenant goes behind its prefix.
+std::string log_state::name(const tenant_id& tenant) const {
+  const std::string channel = where_(tenant).str();
+  const std::size_t prefix = channel.find(':');
+  std::string text = "log:{" + tenant.str() + "}:" + channel.substr(0, prefix);
+  const std::size_t end = prefix + 1 + tenant.str().size();
+  text += channel.substr(end);
+  return text;
+}
+
+channel log_state::live_channel(const tenant_id& tenant) const {
+  return key_access::make<channel>(
+      {.text = name(tenant), .tenant_begin = std::string_view{"log:{"}.size(), .tenant_size = tenant.str().size()});
+}
+
+log_state::call log_state::appending(const tenant_id& tenant, std::string_view event, std::string_view once) const {
+  if (event.size() > how_.max_payload) {
+    throw invalid_option{"an event of " + std::to_string(event.size()) +
+                         " bytes is over event_log_options.max_payload, " + std::to_string(how_.max_payload)};
+  }
+  const std::string at = name(tenant);
+  call made{.keys = {at, at + "#meta"},
+            .arguments = {new_epoch(), new_tag(), std::string{event}, std::to_string(how_.keep), at,
+                          how_.announce == announce::channel ? where_(tenant).str() : std::string{},
+                          how_.life ? std::to_string(how_.life->count()) : std::string{},
+                          std::to_string(how_.once_for.count())}};
+  if (!once.empty()) made.keys.push_back(at + "#once:" + encode_segment(once));
+  return made;
+}
+
+std::string log_state::appended(const tenant_id& tenant, const reply& answer, std::size_t bytes) const {
+  if (answer[1].integer() == 1 && seam::observed(redis_)) {
+    const std::string at = name(tenant);
+    seam::notify(redis_, events::published,
+                 {{.name = "tenant", .value = std::string_view{tenant.str()}},
+                  {.name = "channel", .value = std::string_view{at}},
+                  {.name = "bytes", .value = static_cast<std::int64_t>(bytes)}});
+  }
+  return answer[0].str();
+}
+
+std::string log_state::append(const tenant_id& tenant, std::string_view event, std::string_view once) const {
+  const call made = appending(tenant, event, once);
+  // With an idempotency key once more does no harm.
+  const retry again = once.empty() ? retry::never : retry::idempotent;
+  const reply answer = redis_.with({.timeout = how_.timeout, .retry = again, .tenant = &tenant})
+                           .eval(scripts::append_event(), views(made.keys), views(made.arguments));
+  return appended(tenant, answer, event.size());
+}
+
+task<std::string> log_state::async_append(tenant_id tenant, std::string event, std::string once) const {
+  call made = appending(tenant, event, once);
+  const retry again = once.empty() ? retry::never : retry::idempotent;
+  const caller by = redis_.with({.timeout = how_.timeout, .retry = again, .tenant = &tenant});
+  auto sent = by.async_eval(scripts::append_event(), std::move(made.keys), std::move(made.arguments));
+  const reply answer = co_await std::move(sent);
+  co_return appended(tenant, answer, event.size());
+}
+
+log_state::call log_state::reading(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const {
+  const std::string at = name(tenant);
+  return {.keys = {at, at + "#meta"}, .arguments = {std::to_string(from), std::to_string(count)}};
+}
+
+log_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const {
+  const call made = reading(tenant, from, count);
+  return page_of(
+      redis_.with({.timeout = how_.timeout, .retry = retry::idempotent, .tenant = &tenant, .lane = lane_choice::bulk})
+          .eval(scripts::read_events(), views(made.keys), views(made.arguments)));
+}
+
+task<log_page> log_state::async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count) const {
+  call made = reading(tenant, from, count);
+  const caller by =
+      redis_.with({.timeout = how_.timeout, .retry = retry::idempotent, .tenant = &tenant, .lane = lane_choice::bulk});
+  auto sent = by.async_eval(scripts::read_events(), std::move(made.keys), std::move(made.arguments));
+  const reply answer = co_await std::move(sent);
+  co_return page_of(answer);
+}
+
+log_core::log_core(const client& redis, channel_of where, const event_log_options& how)
+    : state_{std::make_shared<log_state>(redis, where, how)} {}
+
+std::string log_core::append(const tenant_id& tenant, std::string_view event, std::string_view once) const {
+  return state_->append(tenant, event, once);
+}
+task<std::string> log_core::async_append(tenant_id tenant, std::string event, std::string once) const {
+  return state_->async_append(std::move(tenant), std::move(event), std::move(once));
+}
+
+}  // namespace tenantry::detail

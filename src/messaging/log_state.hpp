@@ -1,0 +1,49 @@
+#pragma once
+// A log: where it is, and how it is written and read.
+
+#include "messaging/log_cursor.hpp"
+
+#include <tenantry/channel.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/detail/log_core.hpp>
+#include <tenantry/reply.hpp>
+#include <tenantry/task.hpp>
+#include <tenantry/tenant.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tenantry::detail {
+
+/// Does not change. Threads: all members from any thread.
+class log_state {
+ public:
+  log_state(const client& redis, log_core::channel_of where, const event_log_options& how);
+
+  [[nodiscard]] const client& redis() const noexcept { return redis_; }
+  /// Where followers of this tenant listen.
+  [[nodiscard]] channel live_channel(const tenant_id& tenant) const;
+
+  [[nodiscard]] std::string append(const tenant_id& tenant, std::string_view event, std::string_view once) const;
+  [[nodiscard]] task<std::string> async_append(tenant_id tenant, std::string event, std::string once) const;
+  [[nodiscard]] log_page read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const;
+  [[nodiscard]] task<log_page> async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count) const;
+
+ private:
+  struct call {
+    std::vector<std::string> keys;
+    std::vector<std::string> arguments;
+  };
+  [[nodiscard]] std::string name(const tenant_id& tenant) const;
+  [[nodiscard]] call appending(const tenant_id& tenant, std::string_view event, std::string_view once) const;
+  [[nodiscard]] call reading(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const;
+  [[nodiscard]] std::string appended(const tenant_id& tenant, const reply& answer, std::size_t bytes) const;
+
+  const client& redis_;
+  const log_core::channel_of where_;
+  const event_log_options how_;
+};
+
+}  // namespace tenantry::detail
