@@ -1,10 +1,13 @@
 // What a message costs from its publisher to those who listen.
 
 #include "bench.hpp"
+#include "crowd.hpp"
 #include "raw_redis.hpp"
 
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
+#include <tenantry/event_log.hpp>
+#include <tenantry/publisher.hpp>
 #include <tenantry/subscriber.hpp>
 #include <tenantry/tenant.hpp>
 
@@ -202,6 +205,17 @@ struct crowd_of_listeners {
   double their_rate = 0;
 };
 
+inline constexpr tenantry::channel_schema<"bench:{tenant}"> logged_channel;
+
+struct log_and_publisher {
+  explicit log_and_publisher(const std::string& url)
+      : redis{url}, log{redis, logged_channel, {.keep = 10'000}}, pub{redis} {}
+  tenantry::client redis;
+  tenantry::event_log<std::string> log;
+  tenantry::publisher pub;
+  const std::string event = std::string(200, 'x');
+};
+
 /// Made when the row is first run.
 template <class Rig>
 class later {
@@ -268,6 +282,12 @@ void add_subscriber_rows(std::vector<row>& rows, const std::string& url) {
                       },
                   .ours_figure = [timed] { return timed->get().our_p99; },
                   .baseline_figure = [timed] { return timed->get().their_p99; }});
+  auto logs = std::make_shared<log_and_publisher>(url);
+  row appends = crowd_row(
+      "log_append", 64, [logs] { keep(logs->log.append(acme, logs->event)); },
+      [logs] { keep(logs->pub.publish(logged_channel(acme), logs->event)); });
+  appends.baseline_name = "our PUBLISH";
+  rows.push_back(std::move(appends));
 }
 
 void add_subscriber_counts(std::vector<count_row>& rows, const std::string& url) {

@@ -309,8 +309,8 @@ TEST_CASE("a follower waits while Redis is away, and goes on without a loss when
   log.append(acme, "1");
   auto feed = log.follow(sub, acme);
   log.append(acme, "2");
-  server.kill();
   CHECK(next(feed).what == "2");
+  server.kill();
   CHECK(next(feed, 100ms).what == "nothing");
   server.start();
   REQUIRE(eventually([&] {
