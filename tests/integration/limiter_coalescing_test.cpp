@@ -7,6 +7,7 @@
 #include "support/redis_probe.hpp"
 
 #include <tenantry/client.hpp>
+#include <tenantry/executor.hpp>
 #include <tenantry/rate_limiter.hpp>
 #include <tenantry/task.hpp>
 
@@ -292,4 +293,26 @@ TEST_CASE("a limiter that was set to other limits while a call is on the way dec
     granted += d.granted;
   }
   CHECK(granted == 2);
+}
+
+TEST_CASE("coroutines that go on where their call ended share calls as others do") {
+  const redis_rig redis;
+  auto options = support::lasting(redis_rig::server().url());
+  options.executor = tn::inline_executor();
+  const tn::client inlined{options};
+  tn::rate_limiter limiter{inlined, tn::on_failure::fail_closed, {.limit = 2000, .window = 1h}, asks_always()};
+  const auto many = [&](int count) -> tn::task<std::uint64_t> {
+    std::uint64_t granted = 0;
+    for (int i = 0; i < count; ++i) {
+      auto asked = limiter.async_acquire(acme, path);
+      const tn::decision d = co_await std::move(asked);
+      granted += d.granted;
+    }
+    co_return granted;
+  };
+  std::vector<tn::task<std::uint64_t>> all;
+  for (int i = 0; i < 100; ++i) all.push_back(many(25));
+  std::uint64_t granted = 0;
+  for (const std::uint64_t each : tn::sync_wait(tn::when_all(std::move(all)))) granted += each;
+  CHECK(granted == 2000);
 }

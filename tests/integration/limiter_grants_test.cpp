@@ -13,6 +13,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -256,4 +257,23 @@ TEST_CASE("without Redis what was taken ahead is still given out, then the polic
   }
   CHECK(given <= 20);
   CHECK(d.source == decision_source::fail_closed);
+}
+
+TEST_CASE("a process never holds more than its share, whatever it asks for") {
+  const redis_rig redis;
+  support::random_bytes random;
+  for (int round = 0; round < 20; ++round) {
+    redis.client.execute("FLUSHALL");
+    const tn::rate_limit limit{.limit = 1000, .window = 1h};
+    tn::rate_limiter holder{redis.client, tn::on_failure::fail_closed, limit, with_grants(0.02, 6min)};
+    tn::rate_limiter watcher{redis.client, tn::on_failure::fail_closed, limit, asks_always()};
+    std::uint64_t used = 0;
+    for (int i = 0; i < 60; ++i) {
+      used += holder.acquire(acme, path, 1 + random.below(20)).granted;
+      const std::uint64_t charged = 1000 - watcher.peek(acme, path).remaining;
+      INFO("step " << i << " of round " << round);
+      REQUIRE(charged >= used);
+      REQUIRE(charged - used <= 20);
+    }
+  }
 }
