@@ -16,9 +16,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const limiter_options& checked(const limiter_options& how, const limit_rules& rules) {
+limiter_options checked(limiter_options how, const limit_rules& rules) {
   if (how.timeout < 1ms) throw invalid_option{"limiter_options.timeout is less than 1 ms"};
   if (how.grants) static_cast<void>(rules.most_ahead(*how.grants));
+  how.timeout = std::min<std::chrono::milliseconds>(how.timeout, std::chrono::days{366});  // no_timeout, as a time
   return how;
 }
 

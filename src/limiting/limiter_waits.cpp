@@ -19,7 +19,8 @@ using clock = std::chrono::steady_clock;
 constexpr auto pause_without_redis = 100ms;
 
 clock::time_point after(clock::time_point now, std::chrono::milliseconds span) {
-  return span < clock::time_point::max() - now ? now + span : clock::time_point::max();
+  const auto most = std::chrono::floor<std::chrono::milliseconds>(clock::time_point::max() - now);
+  return span < most ? now + std::max(span, 0ms) : clock::time_point::max();
 }
 
 /// When to ask again; nothing when that is of no use.
