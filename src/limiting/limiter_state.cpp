@@ -104,6 +104,7 @@ decision limiter_state::without_redis(const limit_rules& by, limit_operation wha
   if (if_away_.source() == decision_source::insurance) {
     const auto share = local_limits::share_of(by.limits(), if_away_.instances());
     made = local_.decide(what, name, cost, share, clock::now());
+    if (gives_back(what)) lines_.stir(name);
   } else {
     made.cost = cost;
     made.source = if_away_.source();
@@ -260,6 +261,7 @@ task<decision> limiter_state::async_ask(limit_operation what, tenant_id tenant, 
 void limiter_state::reset(const tenant_id& tenant, std::string_view path) {
   const limited_view name{tenant, path};
   local_.forget(name);
+  memory_.forget(name);  // also where it is not known what became of the command
   redis_.with({.timeout = how_.timeout, .retry = retry::idempotent, .tenant = &tenant})
       .execute("UNLINK", rules().key(name));
   memory_.forget(name);
@@ -269,6 +271,7 @@ void limiter_state::reset(const tenant_id& tenant, std::string_view path) {
 task<void> limiter_state::async_reset(tenant_id tenant, std::string path) {
   const limited_view name{tenant, path};
   local_.forget(name);
+  memory_.forget(name);
   const caller by = redis_.with({.timeout = how_.timeout, .retry = retry::idempotent, .tenant = &tenant});
   auto sent = by.async_execute("UNLINK", rules().key(name));
   co_await std::move(sent);
