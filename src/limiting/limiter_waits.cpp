@@ -63,6 +63,7 @@ decision limiter_state::wait(const tenant_id& tenant, std::string_view path, std
     mine.wait_until(deadline, stop);
   }
   for (;;) {
+    if (stop.stop_requested()) return cancelled({}, cost);
     decision last = acquire(tenant, path, cost);
     const auto then = next_attempt(last, clock::now(), deadline);
     if (!then) return last;
@@ -78,6 +79,7 @@ task<decision> limiter_state::async_wait(tenant_id tenant, std::string path, std
   std::optional<decision> last;
   for (;;) {
     auto until = deadline;
+    if (stop.stop_requested()) co_return cancelled(last ? std::move(*last) : decision{}, cost);
     if (mine.first()) {
       auto asked = async_acquire(tenant, path, cost);
       last.emplace(co_await std::move(asked));
@@ -94,7 +96,6 @@ task<decision> limiter_state::async_wait(tenant_id tenant, std::string path, std
     const std::stop_callback on_stop{stop, also};
     auto pausing = seam::pause(redis_, until, wake.get_token());
     static_cast<void>(co_await std::move(pausing));
-    if (stop.stop_requested()) co_return cancelled(last ? std::move(*last) : decision{}, cost);
   }
 }
 
