@@ -16,6 +16,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -81,6 +82,7 @@ TEST_CASE(
       CHECK(d.source == policy.source());
       REQUIRE(d.failure != nullptr);
       CHECK(d.failure->code() == tn::errc::timeout);
+      if (policy.source() == decision_source::fail_closed) CHECK(d.retry_after == std::optional{1000ms});
     }
     CHECK(allowed == (policy.source() == decision_source::fail_open   ? 6
                       : policy.source() == decision_source::insurance ? 2
@@ -285,4 +287,53 @@ TEST_CASE("a server out of memory is a failure, and the policy decides until it 
   CHECK(d.failure->code() == tn::errc::out_of_memory);
   of.redis.execute("CONFIG", "SET", "maxmemory", "0");
   CHECK(limiter.acquire(acme, path).remaining == 8);
+}
+
+TEST_CASE("after a reset whose reply was lost, no more than the limit is admitted with grants either") {
+  direct of;
+  fault_proxy proxy{of.server.port()};
+  const tn::client redis{lasting(proxy.url())};
+  tn::rate_limiter limiter{redis,
+                           tn::on_failure::fail_closed,
+                           {.limit = 100, .window = 1h},
+                           {.timeout = 1s, .grants = tn::grant_options{.share = 0.2, .life = 6min}}};
+  for (int i = 0; i < 25; ++i) REQUIRE(limiter.acquire(acme, path));
+  proxy.apply(flow::to_client, {.carries = support::faults::transport::swallows}, support::reach::open);
+  CHECK(support::thrown_by([&] { limiter.reset(acme, path); }));
+  CHECK(support::eventually([&] { return of.redis.execute("DBSIZE").integer() == 0; }));
+  proxy.heal();
+  proxy.reset();
+  std::uint64_t admitted = 0;
+  CHECK(support::eventually([&] {
+    const tn::decision d = limiter.acquire(acme, path);
+    admitted += d.granted;
+    return !d && d.source != decision_source::fail_closed;
+  }));
+  CHECK(admitted == 100);
+}
+
+TEST_CASE("with the breaker open the policy decides at once, and nothing is sent") {
+  direct of;
+  auto options = tn::client_options::from_url(of.server.url());
+  options.breaker.open_for = options.breaker.longest_open_for = 1h;
+  const tn::client redis{options};
+  tn::rate_limiter limiter{
+      redis, tn::on_failure::fail_open, {.limit = 100, .window = 1h}, {.timeout = 20s, .denial_cache = std::nullopt}};
+  REQUIRE(limiter.acquire(acme, path));
+  of.server.pause();
+  tn::rate_limiter hasty{redis, tn::on_failure::fail_open, {.limit = 100, .window = 1h}, {.timeout = 50ms}};
+  CHECK(support::eventually([&] {
+    const tn::decision d = hasty.acquire(acme, path);
+    return d.failure && d.failure->execution() == tn::execution::not_sent;
+  }));
+  const auto begin = clock::now();
+  for (int i = 0; i < 100; ++i) {
+    const tn::decision d = i % 2 == 0 ? limiter.acquire(acme, path) : tn::sync_wait(limiter.async_acquire(acme, path));
+    REQUIRE(d.source == decision_source::fail_open);
+    REQUIRE(d.failure != nullptr);
+    CHECK(d.failure->execution() == tn::execution::not_sent);
+    REQUIRE(limiter.peek(acme, path).source == decision_source::fail_open);
+  }
+  CHECK(clock::now() - begin < 10s);  // not 20 s for one
+  of.server.resume();
 }

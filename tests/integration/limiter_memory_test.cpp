@@ -254,11 +254,18 @@ TEST_CASE("the memory is bounded: of many names the ones used last are remembere
     remembered += d.source == decision_source::denial_cache ? 1 : 0;
   }
   CHECK(remembered <= 4);
-  // One that is used between the others stays.
-  for (int i = 0; i < 50; ++i) {
-    (void)limiter.acquire(acme, name(7));
-    if (i > 0) CHECK(limiter.acquire(acme, name(7)).source == decision_source::denial_cache);
-    (void)limiter.acquire(acme, name(100 + i));
+}
+
+TEST_CASE("a name that is used again and again is remembered, however many others come") {
+  const redis_rig redis;
+  tn::rate_limiter limiter{redis.client, tn::on_failure::fail_closed, {.limit = 1, .window = 1h}, remembers(10min, 64)};
+  REQUIRE(limiter.acquire(acme, path));
+  REQUIRE_FALSE(limiter.acquire(acme, path));
+  for (int i = 0; i < 500; ++i) {
+    REQUIRE(limiter.acquire(acme, path).source == decision_source::denial_cache);
+    const std::string other = "/p/" + std::to_string(i);
+    REQUIRE(limiter.acquire(acme, other));
+    REQUIRE_FALSE(limiter.acquire(acme, other));
   }
 }
 
@@ -340,4 +347,20 @@ TEST_CASE("a limit of 0 is decided without a round trip") {
     CHECK_FALSE(d.retry_after);
   }
   CHECK(support::script_calls(redis.client) == 0);
+}
+
+TEST_CASE("a memory of any age is one") {
+  const redis_rig redis;
+  used_up of{redis, {.limit = 3, .window = 1h}, remembers(std::chrono::milliseconds::max())};
+  REQUIRE_FALSE(of.limiter.acquire(acme, path));
+  CHECK(of.limiter.acquire(acme, path).source == decision_source::denial_cache);
+}
+
+TEST_CASE("a timeout that never passes is one") {
+  const redis_rig redis;
+  tn::rate_limiter limiter{
+      redis.client, tn::on_failure::fail_closed, {.limit = 3, .window = 1h}, {.timeout = tn::no_timeout}};
+  CHECK(limiter.acquire(acme, path).source == decision_source::redis);
+  CHECK(tn::sync_wait(limiter.async_acquire(acme, std::string{path})).source == decision_source::redis);
+  CHECK(limiter.peek(acme, path).source == decision_source::redis);
 }

@@ -243,6 +243,20 @@ TEST_CASE("a stop token ends a wait at once, charges nothing, and the next in li
   CHECK(fourth.take());
 }
 
+TEST_CASE("a wait whose token was triggered before charges nothing") {
+  const redis_rig redis;
+  std::stop_source stop;
+  stop.request_stop();
+  tn::rate_limiter empty{redis.client, tn::on_failure::fail_closed, {.limit = 5, .window = 1h}, support::remembers()};
+  const tn::decision late = empty.wait(acme, "/b", 24h, 1, stop.get_token());
+  CHECK_FALSE(late);
+  CHECK(empty.peek(acme, "/b").remaining == 5);
+  REQUIRE(late.failure != nullptr);
+  CHECK(late.failure->code() == tn::errc::cancelled);
+  CHECK_FALSE(tn::sync_wait(empty.async_wait(acme, "/b", 24h, 1, stop.get_token())));
+  CHECK(empty.peek(acme, "/b").remaining == 5);
+}
+
 TEST_CASE("tokens that are triggered while the line is served leave nobody behind") {
   const redis_rig redis;
   const support::must_end limit;
@@ -309,6 +323,24 @@ TEST_CASE("closing the client does not end a wait; its next decision is the poli
   }
 }
 
+TEST_CASE("without Redis a refund wakes those who wait for the insurance") {
+  support::need_redis();
+  const support::must_end limit;
+  tn::testing::redis_server server;
+  tn::client redis{support::lasting(server.url())};
+  tn::rate_limiter insured{redis, tn::on_failure::insurance(1), one_an_hour, {.timeout = 300ms}};
+  server.kill();
+  REQUIRE(insured.acquire(acme, path));
+  auto first = support::started(insured.async_wait(acme, path, 24h));
+  CHECK_FALSE(first.has_ended());
+  REQUIRE(insured.refund(acme, path).granted == 1);
+  CHECK(support::eventually([&] { return first.has_ended(); }));
+  if (!first.has_ended()) {
+    insured.set_limits({{.limit = 2, .window = 1h}});
+    (void)first.take();
+  }
+}
+
 TEST_CASE("without Redis wait does as the policy says, and goes on with Redis when it is back") {
   support::need_redis();
   const support::must_end limit;
@@ -337,4 +369,18 @@ TEST_CASE("without Redis wait does as the policy says, and goes on with Redis wh
     CHECK(d);
     CHECK(d.source == decision_source::redis);
   }
+}
+
+TEST_CASE("patience without an end is patience") {
+  const redis_rig redis;
+  const support::must_end limit;
+  used_up of{redis};
+  waiter thread{of.limiter, tn::no_timeout};
+  auto task = support::started(of.limiter.async_wait(acme, path, tn::no_timeout));
+  CHECK_FALSE(thread.ended());
+  CHECK_FALSE(task.has_ended());
+  REQUIRE(of.limiter.refund(acme, path).granted == 1);
+  CHECK(thread.take());
+  REQUIRE(of.limiter.refund(acme, path).granted == 1);
+  CHECK(task.take());
 }
