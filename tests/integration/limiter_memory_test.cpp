@@ -349,6 +349,21 @@ TEST_CASE("a limit of 0 is decided without a round trip") {
   CHECK(support::script_calls(redis.client) == 0);
 }
 
+TEST_CASE("what is told from memory is still true after this process has acquired another cost") {
+  const redis_rig redis;
+  used_up of{redis, {.limit = 5, .window = 1h}};
+  CHECK(of.limiter.refund(acme, path, 2).granted == 2);
+  const tn::decision before = of.limiter.acquire(acme, path, 5);
+  REQUIRE_FALSE(before);
+  CHECK(before.remaining == 2);
+  std::this_thread::sleep_for(20ms);
+  REQUIRE(of.limiter.acquire(acme, path, 2));
+  const tn::decision d = of.limiter.acquire(acme, path, 5);
+  REQUIRE_FALSE(d);
+  CHECK(d.remaining == 0);
+  CHECK(*d.retry_after > 1h - 15ms);  // until the two that came last are free again
+}
+
 TEST_CASE("a memory of any age is one") {
   const redis_rig redis;
   used_up of{redis, {.limit = 3, .window = 1h}, remembers(std::chrono::milliseconds::max())};

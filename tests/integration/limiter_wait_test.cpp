@@ -384,3 +384,14 @@ TEST_CASE("patience without an end is patience") {
   REQUIRE(of.limiter.refund(acme, path).granted == 1);
   CHECK(task.take());
 }
+
+TEST_CASE("what another process gives back reaches those who wait, within the age of a memory") {
+  const redis_rig redis;
+  const support::must_end limit;
+  tn::rate_limiter limiter{redis.client, tn::on_failure::fail_closed, one_an_hour, support::remembers(200ms)};
+  REQUIRE(limiter.acquire(acme, path));
+  waiter first{limiter, 24h};
+  tn::rate_limiter elsewhere{redis.client, tn::on_failure::fail_closed, one_an_hour, support::asks_always()};
+  REQUIRE(elsewhere.refund(acme, path).granted == 1);
+  CHECK(support::eventually([&] { return first.ended(); }));
+}
