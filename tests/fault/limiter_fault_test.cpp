@@ -337,3 +337,33 @@ TEST_CASE("with the breaker open the policy decides at once, and nothing is sent
   CHECK(clock::now() - begin < 10s);  // not 20 s for one
   of.server.resume();
 }
+
+TEST_CASE("an answer that arrives after what came later is not remembered: neither denials nor units taken ahead") {
+  direct of;
+  for (const bool ahead : {false, true}) {
+    of.redis.execute("FLUSHALL");
+    fault_proxy proxy{of.server.port()};
+    const tn::client redis{lasting(proxy.url())};
+    tn::limiter_options how{.timeout = 20s};
+    if (ahead) how.grants = tn::grant_options{.share = 0.5, .life = 6min};
+    tn::rate_limiter limiter{redis, tn::on_failure::fail_closed, {.limit = 20, .window = 1h}, how};
+    REQUIRE(limiter.peek(acme, path));  // the connection of threads
+    if (!ahead) REQUIRE(limiter.acquire(acme, path, 20));
+    if (ahead) REQUIRE(limiter.acquire(acme, path));
+    const auto calls = support::script_calls(of.redis);
+    proxy.apply(flow::to_client, {.carries = support::faults::transport::holds}, support::reach::open);
+    auto late = support::on_thread([&] { return limiter.acquire(acme, path); });
+    REQUIRE(support::eventually([&] { return support::script_calls(of.redis) > calls; }));
+    // Coroutines have another connection.
+    if (ahead) {
+      tn::sync_wait(limiter.async_reset(acme, path));
+    } else {
+      REQUIRE(tn::sync_wait(limiter.async_refund(acme, path)).granted == 1);
+    }
+    proxy.heal();
+    CHECK(late.get().allowed == ahead);
+    std::uint64_t admitted = 0;
+    while (admitted < 100 && limiter.acquire(acme, path)) ++admitted;
+    CHECK(admitted == (ahead ? 20 : 1));
+  }
+}
