@@ -161,6 +161,9 @@ TEST_CASE("a restart: the policy decides meanwhile, and the first that Redis ans
       CHECK(d.source == decision_source::fail_open);
       CHECK(d.failure != nullptr);
     }
+    CHECK(limiter.peek(acme, path));
+    CHECK(limiter.acquire_up_to(acme, path, 5).granted == 5);
+    CHECK(limiter.refund(acme, path).granted == 0);  // nothing is known to be given back
     of.server.start();
     tn::decision d = limiter.acquire(acme, path);
     CHECK(support::eventually([&] {
