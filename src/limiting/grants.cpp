@@ -27,7 +27,8 @@ std::uint64_t grants::wanted(const limited_view& name, const limit_rules& rules,
   if (mine.rules != &rules) mine = {.rules = &rules};
   const bool lasted = now >= mine.until;
   const std::uint64_t likely = lasted ? mine.used : std::max<std::uint64_t>(2 * mine.used, 1);
-  return std::min(likely, rules.most_ahead(how_));
+  const std::uint64_t most = rules.most_ahead(how_);
+  return std::min(likely, most - std::min(lasted ? 0 : mine.units, most));
 }
 
 void grants::add(const limited_view& name, std::uint64_t units, const limit_rules& rules, const limit_answer& answer,
