@@ -166,6 +166,25 @@ TEST_CASE("units whose life is over are not given out") {
   INFO(held);
 }
 
+TEST_CASE("units that are left are not given out longer because new ones were taken") {
+  const redis_rig redis;
+  tn::rate_limiter limiter{
+      redis.client, tn::on_failure::fail_closed, {.limit = 200, .window = 10s}, with_grants(0.2, 1s)};
+  auto taken = clock::now();  // not before the oldest units that are left
+  bool some_left = false;
+  for (int i = 0; i < 60 || !some_left; ++i) {
+    const tn::decision d = limiter.acquire(acme, path);
+    REQUIRE(d);
+    some_left = d.source == decision_source::redis && i > 20;
+    if (d.source == decision_source::redis) taken = clock::now();
+  }
+  std::this_thread::sleep_until(taken + 700ms);
+  REQUIRE(limiter.acquire(acme, path, 41).source == decision_source::redis);  // more than a share
+  const bool in_time = clock::now() < taken + 950ms;
+  std::this_thread::sleep_until(taken + 1001ms);
+  if (in_time) CHECK(limiter.acquire(acme, path).source == decision_source::redis);
+}
+
 TEST_CASE("reset and new limits drop what was taken ahead") {
   const redis_rig redis;
   tn::rate_limiter limiter{
@@ -268,8 +287,8 @@ TEST_CASE("a process never holds more than its share, whatever it asks for") {
     tn::rate_limiter holder{redis.client, tn::on_failure::fail_closed, limit, with_grants(0.02, 6min)};
     tn::rate_limiter watcher{redis.client, tn::on_failure::fail_closed, limit, asks_always()};
     std::uint64_t used = 0;
-    for (int i = 0; i < 60; ++i) {
-      used += holder.acquire(acme, path, 1 + random.below(20)).granted;
+    for (int i = 0; i < 150; ++i) {
+      used += holder.acquire(acme, path, random.below(8) == 0 ? 1 + random.below(20) : 1).granted;
       const std::uint64_t charged = 1000 - watcher.peek(acme, path).remaining;
       INFO("step " << i << " of round " << round);
       REQUIRE(charged >= used);
