@@ -17,7 +17,8 @@ std::uint64_t denied_cost(limit_operation what, std::uint64_t cost) noexcept {
 
 }  // namespace
 
-denial_cache::denial_cache(const denial_cache_options& how) : max_age_{std::min<std::chrono::milliseconds>(how.max_age, std::chrono::days{366})} {
+denial_cache::denial_cache(const denial_cache_options& how)
+    : max_age_{std::min<std::chrono::milliseconds>(how.max_age, std::chrono::days{366})} {
   if (how.max_age < 1ms) throw invalid_option{"denial_cache_options.max_age is less than 1 ms"};
   if (how.names == 0) throw invalid_option{"denial_cache_options.names is 0"};
   for (shard& each : shards_) each.by_name.emplace((how.names + shard_count - 1) / shard_count);
