@@ -357,11 +357,35 @@ TEST_CASE("the sliding log grows with its use, and shrinks to nothing") {
       now += us(random.below(static_cast<std::size_t>(40 * 60 * second / units / 7)));
       const auto cost = std::int64_t(1 + random.below(20));
       const std::int64_t left = units - seen.within(60 * second, now);
+      redis.client.execute("PEXPIRE", key, 30'000);
       const answer got = script.run("take", cost, now, limits);
       REQUIRE(got.granted == (cost <= left ? cost : 0));
+      if (got.granted > 0) REQUIRE(redis.client.execute("PTTL", key).integer() > 40'000);
       if (got.granted > 0) seen.add(now, cost);
       REQUIRE(got.of[0].left == left - got.granted);
     }
     CHECK(redis.client.execute("STRLEN", key).integer() <= 16 + 8 * units);
+  }
+}
+
+TEST_CASE("every kind: after a step back of the clock what is said comes true, and a peek writes nothing") {
+  const redis_rig redis;
+  for (const kind& one : kinds()) {
+    INFO(one.name);
+    const tested script{redis, one.which};
+    redis.client.execute("DEL", key);
+    const auto words = told(one, {{.units = 8, .window = 60 * second}});
+    CHECK(script.run("take", 5, begin + 10 * second, words).granted == 5);
+    (void)script.run("take", 3, begin + 6 * second, words);  // a little: time stands still
+    const us now = begin + 7 * second;
+    for (std::int64_t cost = 1; cost <= 8; ++cost) {
+      const answer denied = script.run("peek", cost, now, words);
+      if (denied.granted == cost) continue;  // of gcra
+      CHECK(script.run("peek", cost, now + denied.retry(), words).granted == cost);
+      CHECK(script.run("peek", cost, now + denied.retry() - 1, words).granted == 0);
+    }
+    const std::string before = script.dump();
+    (void)script.run("peek", 1, begin - 86'400 * second, words);
+    CHECK(script.dump() == before);
   }
 }

@@ -296,3 +296,26 @@ TEST_CASE("a process never holds more than its share, whatever it asks for") {
     }
   }
 }
+
+TEST_CASE("what cannot be remembered or taken ahead is refused when the limiter is made, by name") {
+  const redis_rig redis;
+  const auto refused = [&](const tn::limiter_options& how) {
+    try {
+      tn::rate_limiter{redis.client, tn::on_failure::fail_open, {.limit = 100, .window = 1s}, how};
+    } catch (const tn::invalid_option& why) {
+      return std::string{why.what()};
+    }
+    return std::string{};
+  };
+  CHECK(refused({.grants = tn::grant_options{.life = 101ms}}).find("grant_options.life") == 0);
+  CHECK(refused({.grants = tn::grant_options{.life = 0ms}}).find("grant_options.life") == 0);
+  CHECK(refused({.grants = tn::grant_options{.share = 0}}).find("grant_options.share") == 0);
+  CHECK(refused({.grants = tn::grant_options{.share = 1.01}}).find("grant_options.share") == 0);
+  CHECK(refused({.grants = tn::grant_options{.share = 1, .life = 100ms}}).empty());
+  CHECK(refused({.denial_cache = tn::denial_cache_options{.names = 0}}).find("denial_cache_options.names") == 0);
+  CHECK(refused({.denial_cache = tn::denial_cache_options{.max_age = 0ms}}).find("denial_cache_options.max_age") == 0);
+  tn::rate_limiter limiter{
+      redis.client, tn::on_failure::fail_open, {.limit = 100, .window = 1s}, with_grants(0.1, 50ms)};
+  CHECK_THROWS_AS(limiter.set_limits({{.limit = 100, .window = 499ms}}), tn::invalid_option);
+  CHECK(limiter.acquire(acme, path).window == 1s);
+}

@@ -121,3 +121,14 @@ TEST_CASE("requests of several processes that the server meets in one moment are
     CHECK(shared->admitted == 100);
   }
 }
+
+TEST_CASE("gcra gives back no more units in a window than the limit, where the time of one is no whole number") {
+  const support::redis_rig redis;
+  tn::rate_limiter limiter{redis.client,
+                           tn::on_failure::fail_closed,
+                           {.limit = 700'000, .window = 1s, .kind = limit_kind::gcra},  // 1.43 microseconds each
+                           asks_always()};
+  const tn::decision d = limiter.acquire(acme, "/", 700'000);
+  REQUIRE(d);
+  CHECK(d.reset_after > 1s - 100ms);
+}

@@ -275,7 +275,10 @@ TEST_CASE("a denial of several limits is remembered as a whole") {
                         tn::on_failure::fail_closed,
                         {{.limit = 10, .window = 1h}, {.limit = 4, .window = 10min}},
                         remembers()};
-  REQUIRE(both.acquire(acme, path, 3));
+  const tn::decision admitted = both.acquire(acme, path, 3);
+  REQUIRE(admitted);
+  CHECK(admitted.decided_by == 1);  // which has the least left
+  CHECK(admitted.remaining == 1);
   const tn::decision told = both.acquire(acme, path, 2);
   const tn::decision d = both.acquire(acme, path, 2);
   REQUIRE_FALSE(told);
