@@ -319,3 +319,15 @@ TEST_CASE("what cannot be remembered or taken ahead is refused when the limiter 
   CHECK_THROWS_AS(limiter.set_limits({{.limit = 100, .window = 499ms}}), tn::invalid_option);
   CHECK(limiter.acquire(acme, path).window == 1s);
 }
+
+TEST_CASE("with each kind units taken ahead count from the end of their life on") {
+  const redis_rig redis;
+  for (const limit_kind kind : support::all_kinds) {
+    INFO("kind " << int(kind));
+    tn::rate_limiter limiter{
+        redis.client, tn::on_failure::fail_closed, {.limit = 100, .window = 1h, .kind = kind}, with_grants(0.1, 6min)};
+    const tn::decision d = limiter.acquire(acme, path);
+    REQUIRE(d);
+    CHECK(d.reset_after > (kind == limit_kind::gcra ? 6min : 1h + 5min + 50s));
+  }
+}
