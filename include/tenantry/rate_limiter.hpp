@@ -148,8 +148,8 @@ class TENANTRY_EXPORT rate_limiter {
   /// Waits until it is admitted, up to `at_most`, and one decision more. Who waits in this process for the same tenant
   /// and path is served in the order of coming; those who only `acquire` do not queue. Returns the last denial as soon
   /// as it is known that the time is not enough, or that there is no use in waiting. A triggered token ends the wait: a
-  /// denial with errc::cancelled as its failure. `close` of the client does not end waits, but their next decision is
-  /// without Redis.
+  /// denial with errc::cancelled as its failure. `close` of the client ends waits with a decision that is without
+  /// Redis, those of threads when they would ask next.
   decision wait(const tenant_id& tenant, std::string_view path, std::chrono::milliseconds at_most,
                 std::uint64_t cost = 1, const std::stop_token& stop = {});
   [[nodiscard]] task<decision> async_wait(const tenant_id& tenant, std::string path, std::chrono::milliseconds at_most,

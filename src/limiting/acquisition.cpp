@@ -19,14 +19,15 @@ acquisition::~acquisition() {
   settle(nullptr, nullptr, {});
 }
 
-acquisition::step acquisition::next(time_point now, time_point deadline) {
+acquisition::step acquisition::next(time_point now, time_point deadline, bool closed) {
   if (settled_ || mine_.now() == coalesced_state::ended) return step::done;
   if (mine_.now() == coalesced_state::leads) return step::ask;
-  if (now < deadline) return step::wait;
+  if (now < deadline && !closed) return step::wait;
   const auto left = memory_.together.leave(mine_);
   if (!left) return mine_.now() == coalesced_state::leads ? step::ask : step::done;
   failure_ = std::make_shared<const error>(
-      timeout_error{errc::timeout, *left, "the call that this request was a part of takes too long"});
+      closed ? error{errc::closed, *left, "the client was closed"}
+             : error{errc::timeout, *left, "the call that this request was a part of takes too long"});
   settled_ = true;
   return step::done;
 }
@@ -50,6 +51,7 @@ void acquisition::answered(const limit_answer& answer, time_point received) {
     const std::uint64_t more = answer.granted > needed ? answer.granted - needed : 0;
     memory_.ahead->add(name_, more, rules_, answer, sent_, received, ahead_changes_);
   }
+  if (answer.granted > 0 && memory_.denials) memory_.denials->drop(name_);
   if (answer.granted < needed && memory_.denials) {
     memory_.denials->add(name_, cost_, rules_, answer, sent_, received, denials_changes_);
   }

@@ -45,8 +45,8 @@ class acquisition {
   acquisition& operator=(const acquisition&) = delete;
   ~acquisition();
 
-  /// From `deadline` on it does not wait any more.
-  step next(time_point now, time_point deadline);
+  /// From `deadline` on it does not wait any more, nor when the client is closed.
+  step next(time_point now, time_point deadline, bool closed = false);
 
   /// To ask Redis: with this, and then one of the next two.
   limit_question question(time_point now);

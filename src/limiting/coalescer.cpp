@@ -128,7 +128,7 @@ std::stop_token coalescer::changed(coalesced_request& mine) {
   shard& in = shard_of(mine);
   const std::lock_guard held{in.mutex};
   std::stop_source source;
-  const std::stop_token token = source.get_token();
+  std::stop_token token = source.get_token();  // NOLINT(misc-const-correctness): returned
   if (mine.now() == state::waits) {
     mine.wake_ = std::move(source);
   } else {

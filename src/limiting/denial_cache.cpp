@@ -60,6 +60,12 @@ void denial_cache::add(const limited_view& name, std::uint64_t cost, const limit
   place = {.rules = &rules, .cost = cost, .until = sent + life, .received = received, .answer = answer};
 }
 
+void denial_cache::drop(const limited_view& name) {
+  shard& in = shard_of(name);
+  const std::lock_guard held{in.mutex};
+  in.by_name->erase(name);
+}
+
 void denial_cache::forget(const limited_view& name) {
   shard& in = shard_of(name);
   const std::lock_guard held{in.mutex};

@@ -35,6 +35,8 @@ class denial_cache {
   void add(const limited_view& name, std::uint64_t cost, const limit_rules& rules, const limit_answer& answer,
            time_point sent, time_point received, std::uint64_t changes);
   void forget(const limited_view& name);
+  /// Something was admitted meanwhile, so that what is known is too little: it is asked for again.
+  void drop(const limited_view& name);
 
  private:
   struct denial {

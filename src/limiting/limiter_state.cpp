@@ -181,8 +181,9 @@ task<decision> limiter_state::async_acquire(tenant_id tenant, std::string path, 
   if (auto decided = known(limit_operation::take, name, cost, by)) co_return count(std::move(*decided));
   const auto deadline = clock::now() + how_.timeout;
   acquisition mine{memory_, name, cost, by};
+  bool closed = false;
   for (;;) {
-    switch (mine.next(clock::now(), deadline)) {
+    switch (mine.next(clock::now(), deadline, closed)) {
       case acquisition::step::ask: {
         std::optional<error> failed;
         try {
@@ -199,7 +200,8 @@ task<decision> limiter_state::async_acquire(tenant_id tenant, std::string path, 
       }
       case acquisition::step::wait: {
         auto waiting = seam::pause(redis_, deadline, memory_.together.changed(mine.request()));
-        static_cast<void>(co_await std::move(waiting));
+        const bool open = co_await std::move(waiting);
+        closed = !open;
         break;
       }
       case acquisition::step::done:
@@ -216,6 +218,7 @@ decision limiter_state::told(limit_operation what, const limited_view& name, std
     lines_.stir(name);
   }
   decision made = by.decide(what, cost, answer, {.granted = answer.granted});
+  if (what == limit_operation::most && made.granted > 0 && memory_.denials) memory_.denials->drop(name);
   if (what == limit_operation::most && !made.allowed && memory_.denials) {
     memory_.denials->add(name, 1, by, answer, sent, clock::now(), changes);
   }

@@ -24,7 +24,8 @@ clock::time_point after(clock::time_point now, std::chrono::milliseconds span) {
 }
 
 /// When to ask again; nothing when that is of no use.
-std::optional<clock::time_point> next_attempt(const decision& last, clock::time_point now, clock::time_point deadline) {
+std::optional<clock::time_point> next_attempt(const decision& last, clock::time_point now, clock::time_point deadline,
+                                              const limiter_options& how) {
   if (last.allowed || !last.retry_after) return std::nullopt;
   if (last.source == decision_source::fail_closed) {
     const bool for_good = last.failure->code() == errc::closed || last.failure->code() == errc::forked;
@@ -33,7 +34,8 @@ std::optional<clock::time_point> next_attempt(const decision& last, clock::time_
   }
   const auto then = now + std::max(*last.retry_after, 1ms);
   if (then > deadline) return std::nullopt;
-  return then;
+  // Another process may give something back.
+  return std::min(then, after(now, how.denial_cache.value_or(denial_cache_options{}).max_age));
 }
 
 /// Of one who waited in vain, which is no decision of Redis about this request.
@@ -65,7 +67,7 @@ decision limiter_state::wait(const tenant_id& tenant, std::string_view path, std
   for (;;) {
     if (stop.stop_requested()) return cancelled({}, cost);
     decision last = acquire(tenant, path, cost);
-    const auto then = next_attempt(last, clock::now(), deadline);
+    const auto then = next_attempt(last, clock::now(), deadline, how_);
     if (!then) return last;
     mine.wait_until(*then, stop);
     if (stop.stop_requested()) return cancelled(std::move(last), cost);
@@ -83,7 +85,7 @@ task<decision> limiter_state::async_wait(tenant_id tenant, std::string path, std
     if (mine.first()) {
       auto asked = async_acquire(tenant, path, cost);
       last.emplace(co_await std::move(asked));
-      const auto then = next_attempt(*last, clock::now(), deadline);
+      const auto then = next_attempt(*last, clock::now(), deadline, how_);
       if (!then) co_return std::move(*last);
       until = *then;
     } else if (clock::now() >= deadline) {
@@ -95,7 +97,12 @@ task<decision> limiter_state::async_wait(tenant_id tenant, std::string path, std
     const auto also = [&wake] { wake.request_stop(); };
     const std::stop_callback on_stop{stop, also};
     auto pausing = seam::pause(redis_, until, wake.get_token());
-    static_cast<void>(co_await std::move(pausing));
+    const bool open = co_await std::move(pausing);
+    if (!open && !stop.stop_requested()) {  // the client cannot wait any more
+      auto asked = async_acquire(tenant, path, cost);
+      decision made = co_await std::move(asked);
+      co_return made;
+    }
   }
 }
 

@@ -133,8 +133,8 @@ log_core::log_core(const client& redis, channel_of where, const event_log_option
 std::string log_core::append(const tenant_id& tenant, std::string_view event, std::string_view once) const {
   return state_->append(tenant, event, once);
 }
-task<std::string> log_core::async_append(tenant_id tenant, std::string event, std::string once) const {
-  return state_->async_append(std::move(tenant), std::move(event), std::move(once));
+task<std::string> log_core::async_append(const tenant_id& tenant, std::string event, std::string once) const {
+  return state_->async_append(tenant, std::move(event), std::move(once));
 }
 
 }  // namespace tenantry::detail

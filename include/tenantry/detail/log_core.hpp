@@ -90,7 +90,7 @@ class TENANTRY_EXPORT log_core {
   log_core(const client& redis, channel_of where, const event_log_options& how);
 
   std::string append(const tenant_id& tenant, std::string_view event, std::string_view once) const;
-  [[nodiscard]] task<std::string> async_append(tenant_id tenant, std::string event, std::string once) const;
+  [[nodiscard]] task<std::string> async_append(const tenant_id& tenant, std::string event, std::string once) const;
   [[nodiscard]] const std::shared_ptr<log_state>& state() const noexcept { return state_; }
 
  private:
