@@ -56,6 +56,7 @@ set(floor_messaging_files
     detail/published.hpp
     event_log.hpp
     feed_events.hpp
+    feed_loop.hpp
     publisher.hpp
     subscriber.hpp
     subscription.hpp)

@@ -18,6 +18,7 @@
 #include <tenantry/exclusive_connection.hpp>
 #include <tenantry/executor.hpp>
 #include <tenantry/feed_events.hpp>
+#include <tenantry/feed_loop.hpp>
 #include <tenantry/invalidator.hpp>
 #include <tenantry/json_codec.hpp>
 #include <tenantry/key.hpp>
