@@ -383,19 +383,6 @@ TEST_CASE("many threads that subscribe and leave, while connections are lost, le
   CHECK(seen == "end");
 }
 
-TEST_CASE("a payload that is too large is refused before anything is published") {
-  const redis_rig redis;
-  const tn::publisher pub{redis.client, {.max_payload = 100}};
-  tn::subscriber sub{redis.client};
-  auto feed = sub.subscribe<std::string>(alarms(acme));
-  CHECK_THROWS_AS(pub.publish(alarms(acme), std::string(101, 'x')), tn::invalid_option);
-  const std::vector<tn::outgoing> some{{.to = alarms(acme), .payload = "ok"},
-                                       {.to = alarms(acme), .payload = std::string(101, 'x')}};
-  CHECK_THROWS_AS(pub.publish_all(some), tn::invalid_option);
-  CHECK(pub.publish(alarms(acme), std::string(100, 'x')) == 1);
-  CHECK(next(feed) == std::string(100, 'x'));
-}
-
 TEST_CASE("options that cannot be are refused by name") {
   const redis_rig redis;
   const auto names = [](auto&& make, std::string_view field) {
@@ -408,7 +395,6 @@ TEST_CASE("options that cannot be are refused by name") {
   };
   CHECK(names([&] { tn::subscriber{redis.client, {.connections = 0}}; }, "subscriber_options.connections"));
   CHECK(names([&] { tn::subscriber{redis.client, {.heartbeat = 0ms}}; }, "subscriber_options.heartbeat"));
-  CHECK(names([&] { tn::publisher{redis.client, {.max_payload = 0}}; }, "publisher_options.max_payload"));
   tn::subscriber sub{redis.client};
   CHECK(names([&] { auto f = sub.subscribe<std::string>(alarms(acme), {.capacity = 0}); },
               "subscription_options.capacity"));
