@@ -23,6 +23,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -227,10 +228,13 @@ TEST_CASE("who resumes at any point under full-speed appending gets each event o
   std::optional<std::string> last;
   int expected = -1;
   for (int round = 0; round < 1000; ++round) {
-    auto feed = last ? log.follow(sub, acme, *last) : log.follow(sub, acme);
+    const std::optional<std::string_view> from = last ? std::optional<std::string_view>{*last} : std::nullopt;
+    auto feed = log.follow(sub, acme, from, {.max_replay = 10'000'000});
     const std::size_t count = 1 + random.below(5);
     for (std::size_t i = 0; i < count; ++i) {
       const heard event = next(feed);
+      INFO("round " << round << ", event " << i << ": " << event.what);
+      REQUIRE(event.what.find_first_not_of("0123456789") == std::string::npos);
       const int number = std::stoi(event.what);
       if (expected >= 0) REQUIRE(number == expected);
       expected = number + 1;
