@@ -64,6 +64,7 @@ class follower {
       if (auto event = read(std::move(*item))) co_return std::move(event);
     }
   }
+  [[nodiscard]] follower_counters counters() const noexcept { return core_.counters(); }
   /// Ends it, from any thread.
   void stop() noexcept { core_.stop(); }
 

@@ -212,6 +212,8 @@ void follow_core::undecodable(std::size_t bytes, std::string_view why) const {
                 {.name = "detail", .value = why}});
 }
 
+follower_counters follow_core::counters() const noexcept { return state_->cursor().counters(); }
+
 std::string_view id_of(const logged_payload& event) noexcept { return event.id; }
 std::string_view bytes_of(const logged_payload& event) noexcept { return event.payload; }
 

@@ -22,7 +22,9 @@ log_cursor::log_cursor(std::optional<std::string_view> last_id, std::uint64_t ma
 /// With the last event that was delivered, to see whether it is still there.
 std::uint64_t log_cursor::page_from() const noexcept { return std::max<std::uint64_t>(next_ - 1, 1); }
 
-void log_cursor::tell(gap_cause why, std::optional<std::uint64_t> lost, std::deque<log_output>& out) const {
+void log_cursor::tell(gap_cause why, std::optional<std::uint64_t> lost, std::deque<log_output>& out) {
+  ++counters_.gaps;
+  counters_.lost += lost.value_or(0);
   const auto now = std::chrono::steady_clock::now();
   out.emplace_back(gap{.cause = why,
                        .from = now,
@@ -58,6 +60,7 @@ void log_cursor::skip_to(std::uint64_t offset, gap_cause why, std::deque<log_out
 
 void log_cursor::deliver(std::uint64_t offset, const std::string& tag, std::string payload,
                          std::deque<log_output>& out) {
+  ++counters_.delivered;
   next_ = offset + 1;
   last_tag_ = tag;
   if (recent_.empty()) recent_.resize(remembered);
@@ -72,6 +75,7 @@ bool log_cursor::known(std::uint64_t offset, std::string_view tag) const noexcep
 }
 
 void log_cursor::page(log_page read, std::deque<log_output>& out) {
+  ++counters_.reads;
   const start how = std::exchange(start_, start::done);
   if (how == start::at_end || how == start::at_end_after_gap) {
     begin_at_end(read);
@@ -97,6 +101,7 @@ void log_cursor::page(log_page read, std::deque<log_output>& out) {
     if (each.offset < next_) continue;
     if (each.offset > next_) skip_to(each.offset, gap_cause::trimmed, out);  // deleted from within
     deliver(each.offset, each.tag, std::move(each.payload), out);
+    ++counters_.replayed;
     progress = true;
   }
   if (next_ > read.top) return;

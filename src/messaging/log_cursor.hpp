@@ -3,6 +3,7 @@
 
 #include "messaging/log_id.hpp"
 
+#include <tenantry/detail/log_core.hpp>
 #include <tenantry/feed_events.hpp>
 
 #include <cstddef>
@@ -61,6 +62,7 @@ class log_cursor {
   void live(const log_id& id, std::string_view payload, std::deque<log_output>& out);
   /// Something may have been missed.
   void missed() noexcept { wants_page_ = true; }
+  [[nodiscard]] const follower_counters& counters() const noexcept { return counters_; }
 
  private:
   enum class start : unsigned char { at_id, at_end, at_end_after_gap, done };
@@ -70,7 +72,7 @@ class log_cursor {
   void skip_to(std::uint64_t offset, gap_cause why, std::deque<log_output>& out);
   void deliver(std::uint64_t offset, const std::string& tag, std::string payload, std::deque<log_output>& out);
   [[nodiscard]] bool known(std::uint64_t offset, std::string_view tag) const noexcept;
-  void tell(gap_cause why, std::optional<std::uint64_t> lost, std::deque<log_output>& out) const;
+  void tell(gap_cause why, std::optional<std::uint64_t> lost, std::deque<log_output>& out);
 
   static constexpr std::size_t remembered = 512;
   struct seen {
@@ -84,6 +86,7 @@ class log_cursor {
   std::string epoch_;       // empty: no log has been seen
   std::uint64_t next_ = 1;  // offset of the next event
   std::string last_tag_{log_id::no_tag};
+  follower_counters counters_;
   std::vector<seen> recent_;  // by offset modulo their number
 };
 

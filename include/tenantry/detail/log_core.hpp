@@ -48,6 +48,15 @@ struct follow_options {
   std::chrono::milliseconds timeout = std::chrono::seconds{5};
 };
 
+/// What a follower delivered.
+struct follower_counters {
+  std::uint64_t delivered = 0;  ///< events
+  std::uint64_t replayed = 0;   ///< of them, those that were read from the log
+  std::uint64_t reads = 0;      ///< of the log
+  std::uint64_t gaps = 0;
+  std::uint64_t lost = 0;  ///< events that gaps told of, where the number was known
+};
+
 namespace detail {
 
 struct logged_payload;
@@ -74,6 +83,7 @@ class TENANTRY_EXPORT follow_core {
   task<std::optional<followed_item>> async_next(time_point limit, std::stop_token stop);
   void stop() noexcept;
   void undecodable(std::size_t bytes, std::string_view why) const;
+  [[nodiscard]] follower_counters counters() const noexcept;
 
  private:
   std::unique_ptr<follow_state> state_;

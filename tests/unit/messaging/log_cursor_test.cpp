@@ -6,6 +6,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <initializer_list>
@@ -197,6 +198,17 @@ TEST_CASE(
   CHECK(two.hears(1, other).said() == "?");
   CHECK(two.reads(page(1, 1, 6, other)).said() == "reset?");
   CHECK(two.reads(page(1, 1, 1, other)).said() == "1");
+}
+
+TEST_CASE("what was delivered, replayed and lost is counted") {
+  follower one{id(3)};
+  one.reads(page(6, 8, 3)).hears(9).hears(9);
+  const tn::follower_counters all = one.cursor.counters();
+  CHECK(all.delivered == 4);
+  CHECK(all.replayed == 3);
+  CHECK(all.reads == 1);
+  CHECK(all.gaps == 1);
+  CHECK(all.lost == 2);
 }
 
 TEST_CASE("who resumes from a gap is not told of it again") {
