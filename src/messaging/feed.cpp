@@ -74,13 +74,22 @@ task<std::optional<feed_item>> feed::async_next(std::shared_ptr<feed> self, time
       if (self->queue_.over()) co_return std::nullopt;
       wake = self->wake_.emplace_back();
     }
-    if (stop.stop_requested() || clock::now() >= limit) co_return std::nullopt;
-    const auto also = [&wake] { wake.request_stop(); };
-    const std::stop_callback on_stop{stop, also};
-    auto pausing = seam::pause(self->hub_->redis(), limit, wake.get_token());
-    const bool open = co_await std::move(pausing);
+    bool open = !stop.stop_requested() && clock::now() < limit;
+    if (open) {
+      const auto also = [&wake] { wake.request_stop(); };
+      const std::stop_callback on_stop{stop, also};
+      auto pausing = seam::pause(self->hub_->redis(), limit, wake.get_token());
+      open = co_await std::move(pausing);
+    }
+    if (stop.stop_requested()) self->forget(wake);
     if (!open) co_return std::nullopt;
   }
+}
+
+/// Whoever gave up is not woken any more.
+void feed::forget(const std::stop_source& wake) {
+  const std::lock_guard held{mutex_};
+  std::erase(wake_, wake);
 }
 
 void feed::unsubscribe() noexcept {
@@ -103,7 +112,7 @@ void feed::undecodable(const published_ref& what, std::string_view why) {
     tell = clock::now() >= next_report_;
     if (tell) next_report_ = clock::now() + std::chrono::seconds{1};
   }
-  if (!tell) return;
+  if (!tell || !hub_->has_client()) return;
   seam::notify(hub_->redis(), events::decode_error,
                {{.name = "channel", .value = std::string_view{what->channel}},
                 {.name = "bytes", .value = static_cast<std::int64_t>(what->payload.size())},

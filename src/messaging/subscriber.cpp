@@ -50,7 +50,10 @@ class subscriber_state {
   }
   subscriber_state(const subscriber_state&) = delete;
   subscriber_state& operator=(const subscriber_state&) = delete;
-  ~subscriber_state() {
+  ~subscriber_state() { stop(); }
+
+  /// A coroutine that still subscribes keeps this object, but nothing that it listens to.
+  void stop() {
     for (const auto& each : hubs_) each->stop();
   }
 
@@ -177,7 +180,7 @@ std::string_view to_string(closed_cause cause) noexcept {
 
 subscriber::subscriber(const client& redis, const subscriber_options& how)
     : state_{std::make_shared<detail::subscriber_state>(redis, how)} {}
-subscriber::~subscriber() = default;
+subscriber::~subscriber() { state_->stop(); }
 
 detail::feed_core subscriber::listen(const channel& to, const subscription_options& how) {
   return state_->listen(to, detail::push_kind::channel, how);

@@ -47,6 +47,8 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
 
   void add_to(subscriber_counters& all) const;
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
+  /// False when the client is gone, which subscriptions may outlive.
+  [[nodiscard]] bool has_client() const noexcept { return !life_.expired(); }
   /// Why there is no connection, in words; empty where that is not known.
   [[nodiscard]] std::string trouble() const;
 
@@ -74,6 +76,7 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   [[nodiscard]] topic* find(push_kind kind, const std::string& name);
 
   const client& redis_;
+  const std::weak_ptr<const void> life_ = seam::life(redis_);
   const push_options how_;
   mutable std::mutex mutex_;
   std::array<topics, 2> topics_;  // channels, patterns
