@@ -266,3 +266,41 @@ TEST_CASE("the observer hears of each subscription that begins, and of each that
   CHECK(last.text.at("channel") == "alarms:acme");
   CHECK(last.text.at("tenant") == "acme");
 }
+
+TEST_CASE("a client that is closed ends no subscription, for threads and for coroutines that wait then or later") {
+  const support::must_end watch{45s};
+  const redis_rig direct;
+  tn::client redis{redis_rig::server().url()};
+  tn::subscriber sub{redis};
+  auto feed = sub.subscribe<std::string>(alarms(acme));
+  auto early = sub.subscribe<std::string>(alarms(acme));
+  auto late = sub.subscribe<std::string>(alarms(acme));
+  auto before = support::started(early.async_next());
+  redis.close();
+  auto after = support::started(late.async_next());
+  const tn::publisher pub{direct.client};
+  CHECK(pub.publish(alarms(acme), "open") == 1);
+  CHECK(next_of(feed) == "open");
+  CHECK(support::words(before.take()) == "open");
+  CHECK(support::words(after.take()) == "open");
+}
+
+TEST_CASE("20000 coroutines that wait for subscriptions do not keep calls from being made, and are all woken") {
+  const support::must_end watch{110s};
+  const redis_rig redis;
+  tn::subscriber sub{redis.client};
+  std::vector<text_feed> feeds;
+  std::vector<support::under_way<std::optional<tn::feed_event<std::string>>>> calls;
+  for (int i = 0; i < 20'000; ++i) {
+    feeds.push_back(sub.subscribe<std::string>(alarms(acme)));
+    calls.push_back(support::started(feeds.back().async_next()));
+  }
+  CHECK(tn::sync_wait(redis.client.async_execute("PING")).str() == "PONG");
+  const tn::publisher pub{redis.client};
+  CHECK(tn::sync_wait(pub.async_publish(alarms(acme), std::string_view{"all"})) == 1);
+  std::size_t right = 0;
+  for (auto& each : calls) {
+    if (support::words(each.take()) == "all") ++right;
+  }
+  CHECK(right == feeds.size());
+}
