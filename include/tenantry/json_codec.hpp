@@ -44,6 +44,16 @@ inline void check_json_text(std::string_view bytes) {
   }
 }
 
+/// What nlohmann says of a text that is no JSON quotes it, and goes into logs. Errors: std::invalid_argument.
+inline nlohmann::json parsed_json(std::string_view bytes) {
+  check_json_text(bytes);
+  try {
+    return nlohmann::json::parse(bytes);
+  } catch (const nlohmann::json::parse_error& why) {
+    throw std::invalid_argument{"no JSON at byte " + std::to_string(why.byte)};
+  }
+}
+
 }  // namespace detail
 
 /// Writes compact JSON and reads any JSON text that is nested at most 512 deep. Errors: nlohmann's own exceptions, and
@@ -54,10 +64,7 @@ inline void check_json_text(std::string_view bytes) {
 template <class T>
 struct json_codec {
   [[nodiscard]] std::string encode(const T& value) const { return nlohmann::json(value).dump(); }
-  [[nodiscard]] T decode(std::string_view bytes) const {
-    detail::check_json_text(bytes);
-    return nlohmann::json::parse(bytes).template get<T>();
-  }
+  [[nodiscard]] T decode(std::string_view bytes) const { return detail::parsed_json(bytes).template get<T>(); }
 };
 
 }  // namespace tenantry
