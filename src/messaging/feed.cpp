@@ -147,7 +147,7 @@ feed::outcome feed::deliver(published* counted) {
 }
 
 void feed::activate() {
-  active = true;
+  active = begun = true;
   std::unique_lock held{mutex_};
   if (state_ == state::pending) state_ = state::active;
   notify(std::move(held));

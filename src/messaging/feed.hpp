@@ -57,6 +57,7 @@ class feed {
   topic* in = nullptr;
   std::size_t place = 0;                   // in there
   bool active = false;                     // the server has confirmed it
+  bool begun = false;                      // at any time
   std::optional<time_point> outage_since;  // and that is over
   gap_cause outage_cause = gap_cause::connection_lost;
 

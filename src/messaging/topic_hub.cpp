@@ -47,8 +47,15 @@ void topic_hub::join(feed& one, push_kind kind, const std::string& name, const t
 }
 
 /// With the lock held.
-void topic_hub::remove(feed& one) noexcept {
+void topic_hub::note_end(const feed& one, const topic& of, reports& later) const {
+  if (!one.begun || !seam::observed(redis_)) return;
+  later.push_back({.name = events::unsubscribed, .tenant = of.tenant.str(), .channel = of.name});
+}
+
+/// With the lock held.
+void topic_hub::remove(feed& one, reports& later) noexcept {
   topic& of = *one.in;
+  note_end(one, of, later);
   of.feeds.back()->place = one.place;
   of.feeds[one.place] = of.feeds.back();
   of.feeds.pop_back();
@@ -62,18 +69,25 @@ void topic_hub::remove(feed& one) noexcept {
 }
 
 void topic_hub::leave(feed& one) noexcept {
-  const std::lock_guard held{mutex_};
-  if (one.in != nullptr) remove(one);
+  reports told_later;
+  {
+    const std::lock_guard held{mutex_};
+    if (one.in == nullptr) return;
+    remove(one, told_later);
+  }
+  tell(told_later);
 }
 
 void topic_hub::stop() {
   std::unique_ptr<push_connection> ending;
+  reports told_later;
   {
     const std::lock_guard held{mutex_};
     stopped_ = true;
     for (topics& all : topics_) {
       for (auto& [name, of] : all) {
         for (feed* each : of->feeds) {
+          note_end(*each, *of, told_later);
           each->in = nullptr;
           each->end(
               {.cause = closed_cause::stopped,
@@ -88,7 +102,9 @@ void topic_hub::stop() {
   if (ending && seam::forked(redis_)) {
     ending->abandon();
     static_cast<void>(ending.release());  // it is the parent's
+    return;
   }
+  tell(told_later);
 }
 
 void topic_hub::told(push_event& what) {
@@ -100,7 +116,7 @@ void topic_hub::told(push_event& what) {
     } else if (const auto* const begins = std::get_if<push::confirmed>(&what)) {
       confirm(begins->kind, begins->name, told_later);
     } else if (const auto* const refused = std::get_if<push::refused>(&what)) {
-      refuse(refused->kind, refused->name, refused->text);
+      refuse(refused->kind, refused->name, refused->text, told_later);
     } else if (const auto* const lost = std::get_if<push::lost>(&what)) {
       if (topic* const of = find(lost->kind, lost->name)) begin_outage(*of, gap_cause::server_unsubscribed);
     } else if (std::holds_alternative<push::ended>(what)) {
@@ -110,8 +126,17 @@ void topic_hub::told(push_event& what) {
       }
     }
   }
-  for (const report& each : told_later) {
-    if (each.name == events::gap) {
+  tell(told_later);
+}
+
+/// Without the lock.
+void topic_hub::tell(const reports& all) const noexcept {
+  for (const report& each : all) {
+    if (each.name == events::unsubscribed) {
+      seam::notify(redis_, each.name,
+                   {{.name = "tenant", .value = std::string_view{each.tenant}},
+                    {.name = "channel", .value = std::string_view{each.channel}}});
+    } else if (each.name == events::gap) {
       seam::notify(redis_, each.name,
                    {{.name = "tenant", .value = std::string_view{each.tenant}},
                     {.name = "channel", .value = std::string_view{each.channel}},
@@ -159,7 +184,7 @@ void topic_hub::take(push::message& what, reports& later) {
     later.push_back(
         {.name = events::lagged, .tenant = of->tenant.str(), .channel = of->name, .count = std::exchange(dropped_, 0)});
   }
-  for (feed* each : ended) remove(*each);
+  for (feed* each : ended) remove(*each, later);
 }
 
 void topic_hub::confirm(push_kind kind, const std::string& name, reports& later) {
@@ -185,14 +210,14 @@ void topic_hub::confirm(push_kind kind, const std::string& name, reports& later)
                    .span = std::chrono::duration_cast<std::chrono::milliseconds>(last.to - last.from)});
 }
 
-void topic_hub::refuse(push_kind kind, const std::string& name, const std::string& text) {
+void topic_hub::refuse(push_kind kind, const std::string& name, const std::string& text, reports& later) {
   topic* const of = find(kind, name);
   if (of == nullptr) return;
   const auto why = std::make_shared<const server_error>(kind == push_kind::pattern ? "PSUBSCRIBE" : "SUBSCRIBE", text);
   const std::vector<feed*> all = of->feeds;
   for (feed* each : all) {
     each->end({.cause = closed_cause::refused, .why = why});
-    remove(*each);
+    remove(*each, later);
   }
 }
 

@@ -70,9 +70,11 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   void told(push_event& what);
   void take(push::message& what, reports& later);
   void confirm(push_kind kind, const std::string& name, reports& later);
-  void refuse(push_kind kind, const std::string& name, const std::string& text);
+  void refuse(push_kind kind, const std::string& name, const std::string& text, reports& later);
   static void begin_outage(topic& of, gap_cause cause);
-  void remove(feed& one) noexcept;
+  void remove(feed& one, reports& later) noexcept;
+  void note_end(const feed& one, const topic& of, reports& later) const;
+  void tell(const reports& all) const noexcept;
   [[nodiscard]] topic* find(push_kind kind, const std::string& name);
 
   const client& redis_;
