@@ -29,7 +29,7 @@ struct subscriber_counters {
   std::uint64_t subscriptions = 0;  ///< listeners now
   std::uint64_t messages = 0;       ///< from Redis
   std::uint64_t deliveries = 0;     ///< to queues of listeners
-  std::uint64_t foreign = 0;        ///< messages that no channel or pattern of this subscriber can have, and nobody got
+  std::uint64_t foreign = 0;        ///< messages of a pattern that it does not match, which nobody got
 };
 
 namespace detail {
@@ -50,8 +50,10 @@ class subscriber_state;
 /// Threads:  all members from any thread. Messages are taken from Redis and queued on the client's I/O thread, which
 /// the
 ///           first subscription starts.
-/// Lifetime: the client must outlive it; `close` of the client does not end it. Not to be destroyed on the I/O thread.
-///           Its subscriptions are closed with it.
+/// Lifetime: the client must outlive it. `close` of the client closes subscriptions that coroutines wait for; those of
+/// threads
+///           go on until the subscriber ends. Not to be destroyed on the I/O thread. Its subscriptions are closed with
+///           it.
 /// Source:   SUBSCRIBE, PSUBSCRIBE (Redis 7.0).
 class TENANTRY_EXPORT subscriber {
  public:

@@ -37,6 +37,10 @@ task<bool> seam::pause(const caller& of, std::chrono::steady_clock::time_point u
   return of.engine_->async_pause(until, std::move(stop));
 }
 
+task<bool> seam::idle(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop) {
+  return of.engine_->async_pause(until, std::move(stop), resumed::by_executor_from_idle);
+}
+
 task<bool> seam::pause_apart(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop) {
   return of.engine_->async_pause(until, std::move(stop), resumed::by_io_thread);
 }

@@ -70,6 +70,9 @@ struct seam {
   /// gone. Starts the I/O thread.
   static task<bool> pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);
 
+  /// The same for a wait after which nothing is sent: closing the client ends it at once.
+  static task<bool> idle(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);
+
   /// For work that no caller waits for, so that a client may end before it: `pause` and `async_execute_all` after which
   /// the coroutine goes on on the I/O thread, where it must be short, and not where the client's executor says. Closing
   /// the client ends such a pause at once.

@@ -13,8 +13,9 @@ namespace tenantry::detail {
 inline constexpr auto forever = net::clock::time_point::max();
 
 /// Where a coroutine goes on: where the client's executor says, which may run it when the client is gone; or on the I/O
-/// thread, for short work that is the library's own and that no caller waits for.
-enum class resumed : unsigned char { by_executor, by_io_thread };
+/// thread, for short work that is the library's own and that no caller waits for. `close` waits for the first only:
+/// after an idle wait nothing is sent.
+enum class resumed : unsigned char { by_executor, by_executor_from_idle, by_io_thread };
 
 struct call_terms {
   net::clock::time_point deadline = forever;

@@ -74,16 +74,24 @@ task<std::optional<feed_item>> feed::async_next(std::shared_ptr<feed> self, time
       if (self->queue_.over()) co_return std::nullopt;
       wake = self->wake_.emplace_back();
     }
-    bool open = !stop.stop_requested() && clock::now() < limit;
-    if (open) {
+    if (!stop.stop_requested() && clock::now() < limit) {
       const auto also = [&wake] { wake.request_stop(); };
       const std::stop_callback on_stop{stop, also};
-      auto pausing = seam::pause(self->hub_->redis(), limit, wake.get_token());
-      open = co_await std::move(pausing);
+      auto waiting = seam::idle(self->hub_->redis(), limit, wake.get_token());
+      const bool open = co_await std::move(waiting);
+      if (!open) self->client_closed();
     }
-    if (stop.stop_requested()) self->forget(wake);
-    if (!open) co_return std::nullopt;
+    if (!stop.stop_requested() && clock::now() < limit) continue;
+    self->forget(wake);
+    co_return std::nullopt;
   }
+}
+
+/// Coroutines cannot wait any more.
+void feed::client_closed() {
+  hub_->leave(*this);
+  end({.cause = closed_cause::stopped,
+       .why = std::make_shared<const error>(errc::closed, execution::not_sent, "the client was closed")});
 }
 
 /// Whoever gave up is not woken any more.

@@ -63,6 +63,7 @@ class feed {
 
  private:
   std::optional<feed_item> take();
+  void client_closed();
   void notify(std::unique_lock<std::mutex> held);
   void forget(const std::stop_source& wake);
 

@@ -46,7 +46,6 @@ void log_cursor::reset(const log_page& read, std::deque<log_output>& out) {
   epoch_ = read.epoch;
   next_ = read.first > 0 ? read.first : read.top + 1;
   last_tag_ = log_id::no_tag;
-  recent_.clear();
   tell(gap_cause::reset, std::nullopt, out);
   wants_page_ = next_ <= read.top;
 }
@@ -116,7 +115,7 @@ void log_cursor::live(const log_id& id, std::string_view payload, std::deque<log
   if (epoch_.empty() && id.offset == 1) epoch_ = id.epoch;  // the first event of a log that was not there
   if (id.epoch == epoch_ && id.offset == next_) {
     deliver(id.offset, id.tag, std::string{payload}, out);
-  } else if (id.epoch != epoch_ || id.offset > next_ || !known(id.offset, id.tag)) {
+  } else if (id.epoch != epoch_ || !known(id.offset, id.tag)) {
     wants_page_ = true;
   }
 }

@@ -267,7 +267,7 @@ TEST_CASE("the observer hears of each subscription that begins, and of each that
   CHECK(last.text.at("tenant") == "acme");
 }
 
-TEST_CASE("a client that is closed ends no subscription, for threads and for coroutines that wait then or later") {
+TEST_CASE("a client that is closed ends subscriptions that coroutines wait for, then or later, at once; others go on") {
   const support::must_end watch{45s};
   const redis_rig direct;
   tn::client redis{redis_rig::server().url()};
@@ -276,13 +276,16 @@ TEST_CASE("a client that is closed ends no subscription, for threads and for cor
   auto early = sub.subscribe<std::string>(alarms(acme));
   auto late = sub.subscribe<std::string>(alarms(acme));
   auto before = support::started(early.async_next());
-  redis.close();
+  const auto begin = std::chrono::steady_clock::now();
+  redis.close(40s);
+  CHECK(std::chrono::steady_clock::now() - begin < 20s);  // nothing has to be drained
   auto after = support::started(late.async_next());
   const tn::publisher pub{direct.client};
   CHECK(pub.publish(alarms(acme), "open") == 1);
   CHECK(next_of(feed) == "open");
-  CHECK(support::words(before.take()) == "open");
-  CHECK(support::words(after.take()) == "open");
+  CHECK(std::holds_alternative<tn::closed>(*before.take()));
+  CHECK(std::holds_alternative<tn::closed>(*after.take()));
+  CHECK_FALSE(early.next());
 }
 
 TEST_CASE("20000 coroutines that wait for subscriptions do not keep calls from being made, and are all woken") {

@@ -146,6 +146,12 @@ TEST_CASE("more than is to be replayed is a gap with the number left out, and th
   CHECK(one.reads(page(1, 9, 3)).said() == "too_far(4)?");
   CHECK(one.cursor.page_from() == 7);
   CHECK(one.reads(page(1, 9, 7)).said() == "8 9");
+  follower enough{id(3), 6};
+  CHECK(enough.reads(page(1, 9, 3)).said() == "4 5 6 7 8 9");
+  follower kept{id(3), 3};  // what the log does not keep is not left out by choice
+  CHECK(kept.reads(page(6, 8, 3)).said() == "trimmed(2) 6 7 8");
+  follower none_kept{id(3), 2};
+  CHECK(none_kept.reads(page(0, 8, 3)).said() == "trimmed(5)");
   follower later{id(3), 2};
   CHECK(later.reads(page(1, 3, 3)).said().empty());
   later.cursor.missed();
