@@ -19,6 +19,23 @@ else
 end
 
 local value = call('GET', KEYS[1])
+
+-- The usual question, without the tables of the general one.
+if size == 6 and op == 'take' and count == 1 and ahead == 0 and cost > 0 then
+  local burst, unit = ARGV[5] + 0, ARGV[6] + 0
+  local at, whole = value and tonumber(value) or now, burst * unit
+  if at and at <= now + whole then
+    if at < now then at = now end
+    local room = now + whole - at
+    local next_at = at + cost * unit
+    if cost * unit <= room and unit > 0 then
+      local left = floor((room - cost * unit) / unit)
+      call('SET', KEYS[1], format('%d', next_at), 'PX', format('%d', math.ceil((next_at - now) / 1000)))
+      return {cost, left, 0, next_at + (left + 1) * unit - now - whole, next_at - now}
+    end
+  end
+end
+
 local bursts, unit_times, free_at = {}, {}, {}
 local next_number = value and string.gmatch(value, '%d+')
 local granted, moved = count, false

@@ -21,6 +21,39 @@ else
 end
 
 local value = call('GET', KEYS[1]) or ''
+
+-- The usual question and answer, without the tables of the general one.
+if size == 6 and op == 'take' and count == 1 and ahead == 0 and cost > 0 then
+  local units, window = ARGV[5] + 0, ARGV[6] + 0
+  local length = math.ceil(window / 60)
+  local segment, oldest, from = floor(now / length), floor((now - window) / length), 22
+  local old_length, newest, used, segments = length, segment, 0, 0
+  if value ~= '' then old_length, newest, used, segments = unpack('>I8I8I4B', value) end
+  if old_length == length and newest <= segment and #value <= 21 + 5 * segments then
+    if newest < oldest then used, segments, from = 0, 0, #value + 1 end
+    local first = segment
+    while segments > 0 do
+      local number, inside = unpack('>BI4', value, from)
+      first = newest - (newest - number) % 256
+      if first >= oldest then break end
+      first, from, segments, used = segment, from + 5, segments - 1, used - inside
+    end
+    if used + cost <= units then
+      local log, inside = sub(value, from), 0
+      if segments > 0 and newest == segment then
+        local _, old = unpack('>BI4', log, #log - 4)
+        log, segments, inside = sub(log, 1, -6), segments - 1, old
+      end
+      used = used + cost
+      local reset = (segment + 1) * length + window - now
+      call('SET', KEYS[1],
+           pack('>I8I8I4B', length, segment, used, segments + 1) .. log .. pack('>BI4', segment % 256, inside + cost),
+           'PX', string.format('%d', math.ceil(reset / 1000)))
+      return {cost, units - used, 0, (first + 1) * length + window - now, reset}
+    end
+  end
+end
+
 local limits, moved, at, granted = {}, false, 1, count
 for i = 5, size, 2 do
   local units, window = ARGV[i] + 0, ARGV[i + 1] + 0
