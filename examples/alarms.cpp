@@ -33,6 +33,8 @@ template <class... Ts>
 struct overloaded : Ts... {
   using Ts::operator()...;
 };
+template <class... Ts>
+overloaded(Ts...) -> overloaded<Ts...>;
 
 std::string describe(const tenantry::feed_event<alarm_event>& event) {
   return std::visit(
@@ -47,7 +49,7 @@ std::string describe(const tenantry::feed_event<alarm_event>& event) {
 
 /// What a browser gets: replay from where it was, then live.
 std::string stream(const tenantry::event_log<alarm_event>& log, tenantry::subscriber& sub,
-                   const tenantry::tenant_id& tenant, std::optional<std::string> last_event_id, int count) {
+                   const tenantry::tenant_id& tenant, const std::optional<std::string>& last_event_id, int count) {
   std::string out;
   auto feed = log.follow(sub, tenant, last_event_id);  // any text that a browser sends
   for (auto& event : feed) {

@@ -167,8 +167,9 @@ class event_log {
   [[nodiscard]] task<std::string> async_append(const tenant_id& tenant, const T& event) const {
     return core_.async_append(tenant, Codec{}.encode(event), {});
   }
-  [[nodiscard]] task<std::string> async_append_once(const tenant_id& tenant, const T& event, std::string key) const {
-    return core_.async_append(tenant, Codec{}.encode(event), std::move(key));
+  [[nodiscard]] task<std::string> async_append_once(const tenant_id& tenant, const T& event,
+                                                    const std::string& key) const {
+    return core_.async_append(tenant, Codec{}.encode(event), key);
   }
 
   /// What was appended after the event of this id, which may be any text of a client. Nothing: from now on.
@@ -181,7 +182,7 @@ class event_log {
   [[nodiscard]] task<follower<T, Codec>> async_follow(subscriber& by, tenant_id tenant,
                                                       std::optional<std::string> last_id = std::nullopt,
                                                       follow_options how = {}) const {
-    auto beginning = detail::follow_core::async_begin(core_.state(), by, std::move(tenant), std::move(last_id), how);
+    auto beginning = detail::follow_core::async_begin(core_.state(), by, tenant, std::move(last_id), how);
     detail::follow_core core = co_await std::move(beginning);
     co_return follower<T, Codec>{std::move(core)};
   }
