@@ -280,11 +280,11 @@ TEST_CASE("a client that is closed ends subscriptions that coroutines wait for, 
   redis.close(40s);
   CHECK(std::chrono::steady_clock::now() - begin < 20s);  // nothing has to be drained
   auto after = support::started(late.async_next());
+  CHECK(std::holds_alternative<tn::closed>(*before.take()));
+  CHECK(std::holds_alternative<tn::closed>(*after.take()));
   const tn::publisher pub{direct.client};
   CHECK(pub.publish(alarms(acme), "open") == 1);
   CHECK(next_of(feed) == "open");
-  CHECK(std::holds_alternative<tn::closed>(*before.take()));
-  CHECK(std::holds_alternative<tn::closed>(*after.take()));
   CHECK_FALSE(early.next());
 }
 

@@ -7,6 +7,7 @@
 #include "support/fault_proxy.hpp"
 #include "support/no_threads.hpp"
 #include "support/redis_probe.hpp"
+#include "support/sanitized.hpp"
 
 #include <tenantry/client.hpp>
 #include <tenantry/concurrency_limiter.hpp>
@@ -39,6 +40,9 @@ using support::redis_rig;
 const tn::tenant_id acme{"acme"};
 const tn::tenant_id globex{"globex"};
 const std::string exports_key = "permits:{acme}:exports";
+
+/// Renewed each third of it, so that the machine may stand still for the rest.
+constexpr std::chrono::milliseconds kept = support::sanitized ? 4s : 2s;
 
 constexpr tn::concurrency_options places(std::uint64_t limit, std::chrono::milliseconds lease = 1h,
                                          std::chrono::milliseconds timeout = 20s) {
@@ -223,7 +227,7 @@ TEST_CASE("a permit may outlive its limiter, and is kept and given back all the 
     tn::permit held = acquired(*limiter, async);
     auto later = limiter->async_in_use(acme, "exports");
     limiter.reset();
-    std::this_thread::sleep_for(3s);  // three leases
+    std::this_thread::sleep_for(2 * kept);
     CHECK(held);
     CHECK_FALSE(held.lost());
     CHECK(members(redis) == 1);
@@ -287,9 +291,9 @@ TEST_CASE("permits are kept and given back also while the client's executor runs
   auto options = patient();
   options.executor = [](std::coroutine_handle<>) {};
   const tn::client client{options};
-  tn::concurrency_limiter limiter{client, tn::on_failure::fail_closed, places(4, 1s)};
+  tn::concurrency_limiter limiter{client, tn::on_failure::fail_closed, places(4, kept)};
   const tn::permit held = limiter.acquire(acme, "exports");
-  std::this_thread::sleep_for(4s);  // four leases
+  std::this_thread::sleep_for(2 * kept);
   CHECK_FALSE(held.lost());
   CHECK(members(redis) == 1);
 }
@@ -316,10 +320,10 @@ TEST_CASE("permits end on the I/O thread too, where an inline executor runs coro
 TEST_CASE("a short lease is kept beside the long ones of another limiter") {
   const redis_rig redis;
   tn::concurrency_limiter hours{redis.client, tn::on_failure::fail_closed, places(4, 1h)};
-  tn::concurrency_limiter brief{redis.client, tn::on_failure::fail_closed, places(4, 1s)};
+  tn::concurrency_limiter brief{redis.client, tn::on_failure::fail_closed, places(4, kept)};
   const tn::permit first = hours.acquire(acme, "exports");
   const tn::permit second = brief.acquire(acme, "exports");
-  std::this_thread::sleep_for(4s);  // four leases
+  std::this_thread::sleep_for(2 * kept);
   CHECK_FALSE(second.lost());
   CHECK(members(redis) == 2);
   CHECK(brief.in_use(acme, "exports") == 2);
@@ -328,7 +332,7 @@ TEST_CASE("a short lease is kept beside the long ones of another limiter") {
 TEST_CASE("where no thread can be started a permit is not renewed, and the next one starts it") {
   const redis_rig redis;
   const tn::client client{patient()};
-  tn::concurrency_limiter limiter{client, tn::on_failure::fail_closed, places(4, 1s)};
+  tn::concurrency_limiter limiter{client, tn::on_failure::fail_closed, places(4, kept)};
   std::optional<tn::permit> first;
   {
     const support::no_threads machine;
@@ -337,7 +341,7 @@ TEST_CASE("where no thread can be started a permit is not renewed, and the next 
     CHECK(eventually([&] { return first->lost(); }));
   }
   const tn::permit second = limiter.acquire(acme, "exports");
-  std::this_thread::sleep_for(3s);  // three leases
+  std::this_thread::sleep_for(2 * kept);
   CHECK_FALSE(second.lost());
 }
 
