@@ -51,6 +51,7 @@ set(floor_caching_files
     undelivered.hpp)
 set(floor_limiting_files concurrency_limiter.hpp rate_decision.hpp rate_limiter.hpp)
 set(floor_messaging_files
+    detail/event_iterator.hpp
     detail/feed_core.hpp
     detail/log_core.hpp
     detail/published.hpp

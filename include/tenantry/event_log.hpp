@@ -4,6 +4,7 @@
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/codec.hpp>
+#include <tenantry/detail/event_iterator.hpp>
 #include <tenantry/detail/log_core.hpp>
 #include <tenantry/feed_events.hpp>
 #include <tenantry/subscriber.hpp>
@@ -68,26 +69,7 @@ class follower {
   /// Ends it, from any thread.
   void stop() noexcept { core_.stop(); }
 
-  class iterator {
-   public:
-    using iterator_concept = std::input_iterator_tag;
-    using value_type = log_event<T>;
-    using difference_type = std::ptrdiff_t;
-
-    iterator() = default;
-    explicit iterator(follower& of) : of_{&of} { ++*this; }
-    log_event<T>& operator*() const { return *now_; }
-    iterator& operator++() {
-      now_ = of_->next();
-      return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& at, std::default_sentinel_t) noexcept { return !at.now_; }
-
-   private:
-    follower* of_ = nullptr;
-    mutable std::optional<log_event<T>> now_;
-  };
+  using iterator = detail::event_iterator<follower, log_event<T>>;
   iterator begin() { return iterator{*this}; }
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 

@@ -2,6 +2,7 @@
 // One listener of a subscriber.
 
 #include <tenantry/codec.hpp>
+#include <tenantry/detail/event_iterator.hpp>
 #include <tenantry/detail/feed_core.hpp>
 #include <tenantry/feed_events.hpp>
 #include <tenantry/task.hpp>
@@ -74,26 +75,7 @@ class subscription {
   [[nodiscard]] subscription_counters counters() const { return core_.counters(); }
 
   /// The events until the last, each valid until the next is asked for.
-  class iterator {
-   public:
-    using iterator_concept = std::input_iterator_tag;
-    using value_type = feed_event<T>;
-    using difference_type = std::ptrdiff_t;
-
-    iterator() = default;
-    explicit iterator(subscription& of) : of_{&of} { ++*this; }
-    feed_event<T>& operator*() const { return *now_; }
-    iterator& operator++() {
-      now_ = of_->next();
-      return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& at, std::default_sentinel_t) noexcept { return !at.now_; }
-
-   private:
-    subscription* of_ = nullptr;
-    mutable std::optional<feed_event<T>> now_;
-  };
+  using iterator = detail::event_iterator<subscription, feed_event<T>>;
   iterator begin() { return iterator{*this}; }
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 

@@ -1,4 +1,4 @@
-// Functions that are called with events.
+// Events one after another: in a range, and handed to a function.
 
 #include "support/cache_rig.hpp"
 #include "support/concurrency.hpp"
@@ -40,6 +40,23 @@ std::string text_of(const tn::feed_event<std::string>& event) {
 }
 
 }  // namespace
+
+TEST_CASE("a range ends with the last event, which it shows") {
+  const redis_rig redis;
+  const tn::publisher pub{redis.client};
+  auto sub = std::make_unique<tn::subscriber>(redis.client);
+  auto feed = sub->subscribe<std::string>(alarms(acme));
+  pub.publish(alarms(acme), "a");
+  pub.publish(alarms(acme), "b");
+  REQUIRE(eventually([&] { return feed.counters().queued == 2; }));
+  sub.reset();
+  std::string seen;
+  for (auto& event : feed) {
+    if (const auto* came = std::get_if<tn::message<std::string>>(&event)) seen += came->value;
+    if (std::holds_alternative<tn::closed>(event)) seen += '.';
+  }
+  CHECK(seen == "ab.");
+}
 
 TEST_CASE("a function is called with each event, in order, one at a time, on the executor") {
   const redis_rig redis;

@@ -280,23 +280,6 @@ TEST_CASE("waiting ends with its time, with its token, and with the subscriber")
   CHECK_FALSE(feed.next());
 }
 
-TEST_CASE("a range ends with the last event, which it shows") {
-  const redis_rig redis;
-  const tn::publisher pub{redis.client};
-  auto sub = std::make_unique<tn::subscriber>(redis.client);
-  auto feed = sub->subscribe<std::string>(alarms(acme));
-  pub.publish(alarms(acme), "a");
-  pub.publish(alarms(acme), "b");
-  REQUIRE(eventually([&] { return feed.counters().queued == 2; }));
-  sub.reset();
-  std::string seen;
-  for (auto& event : feed) {
-    if (const auto* came = std::get_if<tn::message<std::string>>(&event)) seen += came->value;
-    if (std::holds_alternative<tn::closed>(event)) seen += '.';
-  }
-  CHECK(seen == "ab.");
-}
-
 TEST_CASE("coroutines subscribe, wait and stop as threads do") {
   const redis_rig redis;
   tn::subscriber sub{redis.client};
