@@ -85,7 +85,6 @@ cache_state::cache_state(const client& redis, const cache_options& options, valu
       options_{checked(options)},
       rules_{rules_of(options)},
       codec_{std::move(codec)},
-      breaker_{seam::circuit_breaker(redis)},
       wakeups_{wakeups::of(redis)},
       keeper_{lease_keeper::of(redis)},
       undelivered_{invalidation_queue::of(redis)} {}
@@ -98,10 +97,7 @@ caller cache_state::through_any() const {
   return redis_.with({.timeout = options_.redis_timeout, .retry = retry::idempotent});
 }
 
-void cache_state::check_breaker() {
-  if (breaker_.allow(std::chrono::steady_clock::now())) return;
-  throw connection_error{errc::unreachable, execution::not_sent, "the circuit breaker is open"};
-}
+void cache_state::check_breaker() const { seam::check_breaker(redis_); }
 
 std::vector<command> cache_state::encoded(std::span<const request> requests, bool whole) {
   std::vector<command> commands;

@@ -67,7 +67,7 @@ class cache_state {
   /// Calls of several tenants.
   [[nodiscard]] caller through_any() const;
   /// For fetches, which have a loader to fall back on. Errors: unreachable while the circuit breaker is open.
-  void check_breaker();
+  void check_breaker() const;
   /// Sends the requests in one write, again as a whole where the server does not know a script. What fetches wanted to
   /// be noted goes along. Errors: as caller::execute_all.
   std::vector<reply> send(const caller& by, std::span<const request> requests);
@@ -110,7 +110,6 @@ class cache_state {
   const cache_options options_;
   const fetch_rules rules_;
   const value_codec codec_;
-  breaker& breaker_;
   const std::shared_ptr<wakeups> wakeups_;
   const std::shared_ptr<lease_keeper> keeper_;
   const std::shared_ptr<invalidation_queue> undelivered_;

@@ -40,11 +40,6 @@ request new_stamp_of(const tag& what, const char* how) {
                       {how, fresh_stamp(), std::string{detail::tag_stamp::make().str()}, life()});
 }
 
-void check_breaker(const client& redis) {
-  if (detail::seam::circuit_breaker(redis).allow(std::chrono::steady_clock::now())) return;
-  throw connection_error{errc::unreachable, execution::not_sent, "the circuit breaker is open"};
-}
-
 /// Queues what could not be sent, where that may be; else throws why.
 delivery settle(const client& redis, undelivered if_away, detail::invalidation&& what, const std::exception_ptr& why) {
   try {
@@ -102,7 +97,7 @@ delivery send(const client& redis, undelivered if_away, detail::invalidation wha
   tries all{redis, what};
   for (bool done = false; !done;) {
     try {
-      if (if_away == undelivered::queue) check_breaker(redis);
+      if (if_away == undelivered::queue) detail::seam::check_breaker(redis);
       try_once(all.by(), all.next());
       done = true;
     } catch (const error& why) {
@@ -118,7 +113,7 @@ task<delivery> async_send(const client& redis, undelivered if_away, detail::inva
   for (bool done = false; !done;) {
     std::exception_ptr failed;
     try {
-      if (if_away == undelivered::queue) check_breaker(redis);
+      if (if_away == undelivered::queue) detail::seam::check_breaker(redis);
       auto trying = async_try_once(all.by(), all.next());
       co_await std::move(trying);
       done = true;

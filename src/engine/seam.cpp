@@ -3,6 +3,8 @@
 #include "engine/engine.hpp"
 #include "engine/notify.hpp"
 
+#include <tenantry/error.hpp>
+
 #include <optional>
 #include <utility>
 #include <vector>
@@ -10,6 +12,11 @@
 namespace tenantry::detail {
 
 breaker& seam::circuit_breaker(const caller& of) noexcept { return of.engine_->circuit_breaker(); }
+
+void seam::check_breaker(const caller& of) {
+  if (circuit_breaker(of).allow(std::chrono::steady_clock::now())) return;
+  throw connection_error{errc::unreachable, execution::not_sent, "the circuit breaker is open"};
+}
 
 std::unique_ptr<push_connection> seam::open_push_connection(const caller& of, const push_options& how,
                                                             push_connection::listener told) {

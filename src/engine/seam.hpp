@@ -30,6 +30,8 @@ namespace tenantry::detail {
 struct seam {
   /// One for all patterns of a client: it counts the outcome of every call, and patterns ask it before they make one.
   static breaker& circuit_breaker(const caller& of) noexcept;
+  /// The same as an error. Errors: connection_error (unreachable, not_sent) while it is open.
+  static void check_breaker(const caller& of);
 
   /// A connection of its own to the same server, on the client's I/O thread, which it starts.
   /// Errors: std::system_error when no thread can be started.

@@ -73,11 +73,6 @@ caller limiter_state::through(const tenant_id& tenant, clock::time_point deadlin
   return redis_.with({.timeout = std::max(left, 1ms), .retry = retry::never, .tenant = &tenant});
 }
 
-void limiter_state::check_breaker() const {
-  if (seam::circuit_breaker(redis_).allow(clock::now())) return;
-  throw connection_error{errc::unreachable, execution::not_sent, "the circuit breaker is open"};
-}
-
 decision limiter_state::count(decision made) noexcept {
   counts& of = counts_[static_cast<std::size_t>(made.source)];
   (made.allowed ? of.allowed : of.denied).fetch_add(1, std::memory_order_relaxed);
@@ -151,7 +146,7 @@ decision limiter_state::acquire(const tenant_id& tenant, std::string_view path, 
     switch (mine.next(clock::now(), deadline)) {
       case acquisition::step::ask:
         try {
-          check_breaker();
+          seam::check_breaker(redis_);
           const std::string key = by.key(name);
           const limit_question question = mine.question(clock::now());
           const limit_answer answer = by.read(run(through(tenant, deadline), by, key, question));
@@ -187,7 +182,7 @@ task<decision> limiter_state::async_acquire(tenant_id tenant, std::string path, 
       case acquisition::step::ask: {
         std::optional<error> failed;
         try {
-          check_breaker();
+          seam::check_breaker(redis_);
           const limit_question question = mine.question(clock::now());
           auto asked = async_run(through(tenant, deadline), by, by.key(name), question);
           const reply from = co_await std::move(asked);
@@ -233,7 +228,7 @@ decision limiter_state::ask(limit_operation what, const tenant_id& tenant, std::
   const auto sent = clock::now();
   const std::uint64_t changes = memory_.denials ? memory_.denials->changes(name) : 0;
   try {
-    check_breaker();
+    seam::check_breaker(redis_);
     const reply from = run(through(tenant, sent + how_.timeout), by, by.key(name), {.what = what, .cost = cost});
     return count(told(what, name, cost, by, from, sent, changes));
   } catch (const error& why) {
@@ -250,7 +245,7 @@ task<decision> limiter_state::async_ask(limit_operation what, tenant_id tenant, 
   const std::uint64_t changes = memory_.denials ? memory_.denials->changes(name) : 0;
   std::shared_ptr<const error> failed;
   try {
-    check_breaker();
+    seam::check_breaker(redis_);
     const limit_question question{.what = what, .cost = cost};
     auto asked = async_run(through(tenant, sent + how_.timeout), by, by.key(name), question);
     const reply from = co_await std::move(asked);

@@ -49,7 +49,6 @@ class limiter_state {
   using clock = std::chrono::steady_clock;
 
   [[nodiscard]] caller through(const tenant_id& tenant, clock::time_point deadline) const;
-  void check_breaker() const;
   decision without_redis(const limit_rules& by, limit_operation what, const limited_view& name, std::uint64_t cost,
                          std::shared_ptr<const error> why);
   std::optional<decision> known(limit_operation what, const limited_view& name, std::uint64_t cost,

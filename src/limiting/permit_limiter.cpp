@@ -38,11 +38,6 @@ std::string key_of(const tenant_id& tenant, std::string_view name) {
   return "permits:{" + tenant.str() + "}:" + encode_segment(name);
 }
 
-void check_breaker(const client& redis) {
-  if (seam::circuit_breaker(redis).allow(clock::now())) return;
-  throw connection_error{errc::unreachable, execution::not_sent, "the circuit breaker is open"};
-}
-
 }  // namespace
 
 /// One try to get a permit.
@@ -103,7 +98,7 @@ permit permit_limiter::without_redis(const request& by, const error& why) {
 permit permit_limiter::acquire(const tenant_id& tenant, std::string_view name) {
   const request by{*this, tenant, name, leaving::blocking};
   try {
-    check_breaker(redis_);
+    seam::check_breaker(redis_);
     // What Redis may have granted is not asked for again.
     const caller asks = redis_.with({.timeout = how_.timeout, .retry = retry::never, .tenant = &tenant});
     const reply answer = asks.eval(scripts::acquire_permit(), {by.lease->key}, {by.lease->member, by.limit, by.life});
@@ -117,7 +112,7 @@ task<permit> permit_limiter::async_acquire(std::shared_ptr<permit_limiter> self,
   const request by{*self, tenant, name, leaving::by_keeper};
   std::optional<error> failed;
   try {
-    check_breaker(self->redis_);
+    seam::check_breaker(self->redis_);
     const caller asks = self->redis_.with({.timeout = self->how_.timeout, .retry = retry::never, .tenant = &tenant});
     std::vector<std::string> keys;
     keys.push_back(by.lease->key);
