@@ -43,7 +43,13 @@ void topic_hub::join(feed& one, push_kind kind, const std::string& name, const t
   one.in = there.get();
   ++subscriptions_;
   // Where messages arrive already there is nothing to wait for.
-  if (connection_->want(kind, name) == standing::confirmed) one.activate();
+  try {
+    if (connection_->want(kind, name) == standing::confirmed) one.activate();
+  } catch (...) {  // out of memory: who is not subscribed is not to be told either
+    reports none;
+    remove(one, none);
+    throw;
+  }
 }
 
 /// With the lock held.

@@ -167,6 +167,9 @@ TEST_CASE("an event with an idempotency key is appended once") {
   CHECK(tn::sync_wait(log.async_append_once(acme, "b", "alarm:2")) != id);
   CHECK(redis.client.execute("XLEN", "log:{acme}:alarms").integer() == 2);
   CHECK(redis.client.execute("PTTL", "log:{acme}:alarms#once:alarm%3A1").integer() > 0);
+  redis.client.execute("DEL", "log:{acme}:alarms", "log:{acme}:alarms#meta");
+  CHECK(log.append_once(acme, "a", "alarm:1") != id);  // that log is gone, and the event with it
+  CHECK(redis.client.execute("XLEN", "log:{acme}:alarms").integer() == 1);
 }
 
 TEST_CASE("a log with a life expires, others do not; its announcement can be left out; long events are refused") {

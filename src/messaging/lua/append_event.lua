@@ -10,7 +10,8 @@ local call = redis.call
 local meta = call('HMGET', KEYS[2], 'e', 's')
 if KEYS[3] then
   local before = call('GET', KEYS[3])
-  if before then return {before, 0} end
+  -- Of a log that is gone it is not known any more.
+  if before and meta[1] and string.sub(before, 1, #meta[1] + 1) == meta[1] .. '-' then return {before, 0} end
 end
 local epoch, offset = meta[1], tonumber(meta[2] or 0)
 local function add()
