@@ -51,6 +51,8 @@ set(floor_caching_files
     undelivered.hpp)
 set(floor_limiting_files concurrency_limiter.hpp rate_decision.hpp rate_limiter.hpp)
 set(floor_messaging_files
+    consumer.hpp
+    detail/consume_core.hpp
     detail/event_iterator.hpp
     detail/feed_core.hpp
     detail/log_core.hpp

@@ -4,6 +4,7 @@
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/codec.hpp>
+#include <tenantry/consumer.hpp>
 #include <tenantry/detail/event_iterator.hpp>
 #include <tenantry/detail/log_core.hpp>
 #include <tenantry/feed_events.hpp>
@@ -22,6 +23,7 @@
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace tenantry {
 
@@ -117,7 +119,7 @@ class follower {
 /// end of a log is noticed by the tags of ids, and is a `gap` (reset).
 ///
 /// Keys:     `log:{acme}:alarms`, a stream, and `log:{acme}:alarms#meta`, a hash; `log:{acme}:alarms#once:<key>` for
-///           idempotency keys. Channels: `log:{acme}:alarms`, and by default the channel itself with the plain event.
+///           idempotency keys; `log:{acme}:alarms#dead:<group>` for dead letters. Channels: `log:{acme}:alarms`, and by default the channel itself with the plain event.
 /// Errors:   of `append`: as `caller`; invalid_option for an event that is too large; what the codec throws.
 /// Cost:     append: one round trip, atomic. A follower reads the log when it begins and where something may be
 /// missing. Threads:  safe on one object from many threads. Lifetime: the client must outlive it, and its followers.
@@ -167,6 +169,24 @@ class event_log {
     auto beginning = detail::follow_core::async_begin(core_.state(), by, tenant, std::move(last_id), how);
     detail::follow_core core = co_await std::move(beginning);
     co_return follower<T, Codec>{std::move(core)};
+  }
+
+  /// A consumer of this group, which is made when the first one of it runs: `handle(const work<T>&)` is called with the
+  /// events that it is handed, and may be a coroutine (`task<void>`). The subscriber wakes it up.
+  /// Errors: invalid_option, naming the field.
+  template <class Handler>
+  [[nodiscard]] consumer<T, Codec> consume(subscriber& by, const tenant_id& tenant, std::string_view group,
+                                           Handler handle, const consume_options& how = {}) const {
+    return consumer<T, Codec>{detail::consume_core{core_.state(), by, tenant, group, how}, std::move(handle)};
+  }
+  /// What no consumer of the group could handle, the oldest first. Cost: one round trip.
+  [[nodiscard]] std::vector<dead_letter> dead_letters(const tenant_id& tenant, std::string_view group,
+                                                      std::size_t at_most = 100) const {
+    return core_.dead_letters(tenant, group, at_most);
+  }
+  /// Removes one of them, once it has been dealt with. False where it was not there any more.
+  bool remove_dead_letter(const tenant_id& tenant, std::string_view group, const dead_letter& which) const {
+    return core_.remove_dead_letter(tenant, group, which.place);
   }
 
  private:

@@ -33,6 +33,7 @@ struct subscriber_counters {
 };
 
 namespace detail {
+class consume_core;
 class follow_core;
 class subscriber_state;
 }  // namespace detail
@@ -94,6 +95,7 @@ class TENANTRY_EXPORT subscriber {
   [[nodiscard]] subscriber_counters counters() const;
 
  private:
+  friend class detail::consume_core;
   friend class detail::follow_core;
   detail::feed_core listen(const channel& to, const subscription_options& how);
   detail::feed_core listen(const channel_pattern& to, const subscription_options& how);

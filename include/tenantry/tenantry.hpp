@@ -13,6 +13,7 @@
 #include <tenantry/codec.hpp>
 #include <tenantry/command.hpp>
 #include <tenantry/concurrency_limiter.hpp>
+#include <tenantry/consumer.hpp>
 #include <tenantry/error.hpp>
 #include <tenantry/event_log.hpp>
 #include <tenantry/exclusive_connection.hpp>

@@ -3,14 +3,13 @@
 #include "engine/seam.hpp"
 #include "messaging/log_cursor.hpp"
 #include "messaging/log_state.hpp"
+#include "messaging/retry_pause.hpp"
 
 #include <tenantry/detail/feed_core.hpp>
 #include <tenantry/error.hpp>
 #include <tenantry/observer.hpp>
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -18,28 +17,9 @@ namespace tenantry::detail {
 
 namespace {
 
-using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t page_size = 256;
-/// Before the log is read again after Redis did not answer.
-constexpr auto pause_after_failure = 100ms;
-
-/// Failures after which it is of use to try again.
-bool passes(const error& why) noexcept {
-  switch (why.code()) {
-    case errc::unreachable:
-    case errc::timeout:
-    case errc::connection_lost:
-    case errc::not_ready:
-    case errc::read_only:
-    case errc::overloaded:
-      return true;
-    default:
-      return false;
-  }
-}
-
 subscription_options queue_of(const follow_options& how) {
   return {.capacity = how.capacity, .overflow = overflow::drop_oldest, .timeout = how.timeout};
 }
@@ -129,12 +109,7 @@ std::optional<followed_item> follow_state::next(clock::time_point limit, const s
         end(why);
         continue;
       }
-      const auto until = std::min(limit, clock::now() + pause_after_failure);
-      if (until == limit && clock::now() >= limit) return std::nullopt;
-      std::mutex mutex;
-      std::condition_variable_any pause;
-      std::unique_lock held{mutex};
-      pause.wait_until(held, stop, until, [this] { return stopped_.stop_requested(); });
+      pause_thread(limit, stop);
       if (clock::now() >= limit) return std::nullopt;
     }
   }

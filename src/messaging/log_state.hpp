@@ -10,6 +10,7 @@
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -23,6 +24,9 @@ class log_state {
   log_state(const client& redis, log_core::channel_of where, const event_log_options& how);
 
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
+  /// The key of the stream.
+  [[nodiscard]] std::string name(const tenant_id& tenant) const;
+  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return how_.timeout; }
   /// Where followers of this tenant listen.
   [[nodiscard]] channel live_channel(const tenant_id& tenant) const;
 
@@ -36,7 +40,6 @@ class log_state {
     std::vector<std::string> keys;
     std::vector<std::string> arguments;
   };
-  [[nodiscard]] std::string name(const tenant_id& tenant) const;
   [[nodiscard]] call appending(const tenant_id& tenant, std::string_view event, std::string_view once) const;
   [[nodiscard]] call reading(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const;
   [[nodiscard]] std::string appended(const tenant_id& tenant, const reply& answer, std::size_t bytes) const;

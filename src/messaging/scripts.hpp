@@ -7,5 +7,7 @@ namespace tenantry::detail::scripts {
 
 const script& append_event();
 const script& read_events();
+const script& take_work();
+const script& keep_work();
 
 }  // namespace tenantry::detail::scripts

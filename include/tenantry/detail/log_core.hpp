@@ -3,6 +3,7 @@
 
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
+#include <tenantry/detail/consume_core.hpp>
 #include <tenantry/error.hpp>
 #include <tenantry/export.hpp>
 #include <tenantry/feed_events.hpp>
@@ -19,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 namespace tenantry {
 
@@ -101,6 +103,9 @@ class TENANTRY_EXPORT log_core {
 
   std::string append(const tenant_id& tenant, std::string_view event, std::string_view once) const;
   [[nodiscard]] task<std::string> async_append(const tenant_id& tenant, std::string event, std::string once) const;
+  [[nodiscard]] std::vector<dead_letter> dead_letters(const tenant_id& tenant, std::string_view group,
+                                                      std::size_t at_most) const;
+  bool remove_dead_letter(const tenant_id& tenant, std::string_view group, std::string_view place) const;
   [[nodiscard]] const std::shared_ptr<log_state>& state() const noexcept { return state_; }
 
  private:

@@ -1,0 +1,41 @@
+#pragma once
+// While Redis does not answer.
+
+#include <tenantry/error.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <stop_token>
+
+namespace tenantry::detail {
+
+/// Before Redis is asked again.
+inline constexpr std::chrono::milliseconds pause_after_failure{100};
+
+/// Failures after which it is of use to try again.
+inline bool passes(const error& why) noexcept {
+  switch (why.code()) {
+    case errc::unreachable:
+    case errc::timeout:
+    case errc::connection_lost:
+    case errc::not_ready:
+    case errc::read_only:
+    case errc::overloaded:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// The pause of a thread; shorter where it would last longer than until `limit`, or where the token is triggered.
+inline void pause_thread(std::chrono::steady_clock::time_point limit, const std::stop_token& stop) {
+  std::mutex mutex;
+  std::condition_variable_any pause;
+  std::unique_lock held{mutex};
+  pause.wait_until(held, stop, std::min(limit, std::chrono::steady_clock::now() + pause_after_failure),
+                   [] { return false; });
+}
+
+}  // namespace tenantry::detail
