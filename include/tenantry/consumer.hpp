@@ -42,9 +42,10 @@ struct work {
 /// after `max_attempts`; a consumer that dies or hangs loses nothing, others get what it was given after `claim_after`.
 /// What the codec cannot decode is a dead letter at once.
 ///
-/// Not promised: exactly once. Where an answer of Redis is lost, a process is stopped for long, or a server loses what it had
-/// acknowledged, an event is handed out again: `work::id` tells. Nor an order: consumers work side by side, and what
-/// failed comes later.
+/// Not promised: exactly once. Where an answer of Redis is lost, a process is stopped for long, or a server loses what
+/// it had acknowledged, an event is handed out again: `work::id` tells. An attempt counts from when an event was taken;
+/// one that was taken before is taken alone, so that an event that kills its consumers takes no other one with it. Nor
+/// an order: consumers work side by side, and what failed comes later.
 ///
 /// Keys:     the log's stream and meta; `log:{acme}:alarms#dead:<group>`, a stream of the dead letters.
 /// Cost:     no connection of its own. One round trip for each `batch` of events, which also settles those before; and
@@ -68,9 +69,9 @@ class consumer {
     }
   }
 
-  /// Hands events to the handler, one after another on this thread, until it is stopped or its subscriber ends. Then
-  /// what was not handed out is given back. While Redis does not answer, it waits.
-  /// Errors: as `subscriber::subscribe`; server_error where Redis refuses; connection_error (closed).
+  /// Hands events to the handler, one after another on this thread, until it is stopped, or its subscriber or client
+  /// ends. Then what was not handed out is given back. While Redis does not answer, it waits. Errors: as
+  /// `subscriber::subscribe`; server_error where Redis refuses.
   void run(const std::stop_token& stop = {}) {
     core_.begin();
     const leaving at_end{core_};

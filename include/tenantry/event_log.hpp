@@ -119,7 +119,8 @@ class follower {
 /// end of a log is noticed by the tags of ids, and is a `gap` (reset).
 ///
 /// Keys:     `log:{acme}:alarms`, a stream, and `log:{acme}:alarms#meta`, a hash; `log:{acme}:alarms#once:<key>` for
-///           idempotency keys; `log:{acme}:alarms#dead:<group>` for dead letters. Channels: `log:{acme}:alarms`, and by default the channel itself with the plain event.
+///           idempotency keys; `log:{acme}:alarms#dead:<group>` for dead letters. Channels: `log:{acme}:alarms`, and by
+///           default the channel itself with the plain event.
 /// Errors:   of `append`: as `caller`; invalid_option for an event that is too large; what the codec throws.
 /// Cost:     append: one round trip, atomic. A follower reads the log when it begins and where something may be
 /// missing. Threads:  safe on one object from many threads. Lifetime: the client must outlive it, and its followers.

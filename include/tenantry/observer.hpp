@@ -101,11 +101,11 @@ inline constexpr std::string_view decode_error = "decode_error";
 /// A message was published. Fields: tenant; channel; bytes: integer, of the payload; receivers: integer.
 inline constexpr std::string_view published = "published";
 
-/// The handler of a consumer threw; the event is handed out again. Fields: tenant; group; attempt: integer; detail, what
-/// the exception says.
+/// The handler of a consumer threw; the event is handed out again. Fields: tenant; group; attempt: integer; detail,
+/// what the exception says.
 inline constexpr std::string_view work_failed = "work_failed";
-/// Events became dead letters: one, of which this was the last `attempt` (integer), or a `count` (integer) of those that
-/// others were given. Fields: tenant; group; one of the two; detail, why.
+/// Events became dead letters: one, of which this was the last `attempt` (integer), or a `count` (integer) of those
+/// that others were given. Fields: tenant; group; one of the two; detail, why.
 inline constexpr std::string_view dead_letter = "dead_letter";
 /// Events were not kept by their log until a consumer of the group was done with them. Fields: tenant; group; count:
 /// integer; detail.

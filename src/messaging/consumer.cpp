@@ -88,6 +88,7 @@ class consume_state {
   void came(const feed_item& item);
   void drain();
   void answered(const reply& to);
+  void unanswered(const error& why);
   void count();
   void tell(std::string_view name, std::string_view number_name, std::uint64_t number, std::string_view why) const;
 
@@ -179,11 +180,21 @@ void consume_state::answered(const reply& to) {
   work_reply read = work_calls::answer(to);
   const std::uint64_t trimmed = read.trimmed;
   const std::uint64_t dead = read.dead;
-  keeper_->keep(read.given);
+  const bool gave = !read.given.empty();
   machine_->answered(std::move(read), clock::now());
+  if (gave) keeper_->keep(machine_->held());
   count();
   if (trimmed > 0) tell(events::work_lost, "count", trimmed, "the log does not keep them any more");
   if (dead > 0) tell(events::dead_letter, "count", dead, "nobody who was given them said what became of them");
+}
+
+void consume_state::unanswered(const error& why) {
+  if (why.code() == errc::closed) {
+    over_ = true;
+  } else if (!passes(why)) {
+    throw;  // the one that is being handled
+  }
+  machine_->unanswered(why.execution() == execution::unknown);
 }
 
 reply consume_state::exchanged(const work_request& about) const {
@@ -212,8 +223,8 @@ work_ref consume_state::next(const std::stop_token& stop) {
         try {
           answered(exchanged(machine_->request(clock::now())));
         } catch (const error& why) {
-          if (!passes(why)) throw;
-          machine_->unanswered(why.execution() == execution::unknown);
+          unanswered(why);
+          if (ends(stop)) break;
           pause_thread(clock::time_point::max(), stop);
         }
         break;
@@ -239,11 +250,10 @@ task<work_ref> consume_state::async_next(std::stop_token stop) {
       const reply read = co_await std::move(exchanging);
       answered(read);
     } catch (const error& why) {
-      if (!passes(why)) throw;
-      machine_->unanswered(why.execution() == execution::unknown);
+      unanswered(why);
       failed = true;
     }
-    if (!failed) continue;
+    if (!failed || ends(stop)) continue;
     auto pausing = seam::pause(log_->redis(), clock::now() + pause_after_failure, stop);
     const bool open = co_await std::move(pausing);
     if (!open) over_ = true;

@@ -64,9 +64,11 @@ void consumer_machine::failed(std::string_view why, time_point now) {
 
 void consumer_machine::undecodable(std::string_view why, time_point now) {
   ++counters_.dead;
-  settle(
-      {.what = settled_work::outcome::dead, .of = {}, .attempts = current()->attempt, .why = std::string{why.substr(0, 512)}},
-      now);
+  settle({.what = settled_work::outcome::dead,
+          .of = {},
+          .attempts = current()->attempt,
+          .why = std::string{why.substr(0, 512)}},
+         now);
 }
 
 bool consumer_machine::claims(time_point now) const noexcept {
@@ -83,8 +85,10 @@ consumer_machine::time_point consumer_machine::wait_until() const noexcept {
 const work_request& consumer_machine::request(time_point now) {
   request_.epoch = epoch_;
   request_.count = queue_.empty() ? how_.batch : 0;
+  request_.recover = recover_ ? how_.batch + retrying_.size() : 0;
   request_.claim_from.reset();
-  if (request_.count > 0 && claims(now)) request_.claim_from = claim_from_.empty() ? std::string{at_first} : claim_from_;
+  if (request_.count > 0 && claims(now))
+    request_.claim_from = claim_from_.empty() ? std::string{at_first} : claim_from_;
   return request_;
 }
 
@@ -119,7 +123,7 @@ void consumer_machine::answered(work_reply answer, time_point now) {
   counters_.lost += answer.trimmed;
   counters_.dead += answer.dead;
   if (asked == 0) return;
-  request_.recover = false;
+  recover_ = false;
   if (request_.claim_from) {
     if (answer.claim_from.empty()) claim_at_ = now + how_.claim_after / 2;
     claim_from_ = std::move(answer.claim_from);
@@ -135,7 +139,7 @@ void consumer_machine::answered(work_reply answer, time_point now) {
 
 void consumer_machine::unanswered(bool may_have_run) noexcept {
   wants_more_ = true;
-  if (may_have_run && request_.count > 0) request_.recover = true;
+  if (may_have_run && request_.count > 0) recover_ = true;
 }
 
 const work_request& consumer_machine::leave(time_point now) {

@@ -46,7 +46,7 @@ struct work_request {
   std::string epoch;      // of those that are settled
   bool group_known = false;
   std::optional<std::string> claim_from = std::nullopt;  // looks for work of the dead
-  bool recover = false;                                  // asks also for what a lost answer gave
+  std::size_t recover = 0;                               // of what a lost answer may have given, look at so many
   bool leave = false;
   std::vector<settled_work> settled;
 };
@@ -85,6 +85,8 @@ class consumer_machine {
   /// exchange: followed by one of the two.
   [[nodiscard]] const work_request& request(time_point now);
   void answered(work_reply answer, time_point now);
+  /// What is to be handed out.
+  [[nodiscard]] const std::deque<work_ref>& held() const noexcept { return queue_; }
   void unanswered(bool may_have_run) noexcept;
   /// The last one: what was not handed out is given back.
   [[nodiscard]] const work_request& leave(time_point now);
@@ -108,6 +110,7 @@ class consumer_machine {
   const consume_options how_;
   std::string epoch_;
   bool wants_more_ = true;
+  bool recover_ = false;
   std::string claim_from_{at_first};  // empty: not before claim_at_
   time_point claim_at_{};
   std::deque<work_ref> queue_;

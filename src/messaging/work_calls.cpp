@@ -37,7 +37,7 @@ std::vector<std::string> work_calls::arguments(const work_request& of) const {
                                flag(of.group_known),
                                std::to_string(how.claim_after.count()),
                                of.claim_from.value_or(std::string{}),
-                               flag(of.recover),
+                               std::to_string(of.recover),
                                std::to_string(how.max_attempts),
                                std::to_string(how.keep_dead),
                                std::to_string(std::max(forgotten_after, 10 * how.claim_after).count()),
@@ -95,10 +95,14 @@ std::vector<dead_letter> log_core::dead_letters(const tenant_id& tenant, std::st
     for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
       const std::string name = fields[i].str();
       std::string value = fields[i + 1].str();
-      if (name == "i") letter.id = std::move(value);
-      else if (name == "d") letter.payload = std::move(value);
-      else if (name == "n") letter.attempts = static_cast<std::uint32_t>(std::strtoul(value.c_str(), nullptr, 10));
-      else if (name == "w") letter.why = std::move(value);
+      if (name == "i")
+        letter.id = std::move(value);
+      else if (name == "d")
+        letter.payload = std::move(value);
+      else if (name == "n")
+        letter.attempts = static_cast<std::uint32_t>(std::strtoul(value.c_str(), nullptr, 10));
+      else if (name == "w")
+        letter.why = std::move(value);
     }
     letters.push_back(std::move(letter));
   }

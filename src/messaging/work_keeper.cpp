@@ -20,7 +20,7 @@ work_keeper::work_keeper(std::shared_ptr<log_state> log, const tenant_id& tenant
       consumer_{std::move(consumer)},
       period_{claim_after / 3} {}
 
-void work_keeper::keep(const std::vector<std::shared_ptr<held_work>>& given) {
+void work_keeper::keep(const std::deque<work_ref>& given) {
   if (given.empty()) return;
   {
     const std::lock_guard held{mutex_};
@@ -54,8 +54,8 @@ std::vector<command> work_keeper::renewals(const std::vector<work_ref>& of) cons
   for (std::size_t i = 0; i < of.size();) {
     const std::string_view id = of[i]->id;
     const std::string_view epoch = id.substr(0, id.find('-'));
-    std::vector<std::string> words{"EVAL", scripts::keep_work().body(), "2", at, at + "#meta", group_, consumer_,
-                                   std::string{epoch}};
+    std::vector<std::string> words{"EVAL",    scripts::keep_work().body(), "2", at, at + "#meta", group_,
+                                   consumer_, std::string{epoch}};
     for (; i < of.size() && of[i]->id.starts_with(epoch); ++i) words.push_back(std::to_string(of[i]->offset));
     const std::vector<std::string_view> views{words.begin(), words.end()};
     commands.emplace_back(std::span{views});

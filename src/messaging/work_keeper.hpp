@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -18,8 +19,8 @@
 
 namespace tenantry::detail {
 
-/// Renews it each third of `claim_after`, on the client's I/O thread, which the first event starts. Nothing is sent while
-/// handlers are faster than that.
+/// Renews it each third of `claim_after`, on the client's I/O thread, which the first event starts. Nothing is sent
+/// while handlers are faster than that.
 ///
 /// Threads: all members from any thread. Lifetime: until `stop`, or until the client is closed.
 class work_keeper : public std::enable_shared_from_this<work_keeper> {
@@ -27,7 +28,7 @@ class work_keeper : public std::enable_shared_from_this<work_keeper> {
   work_keeper(std::shared_ptr<log_state> log, const tenant_id& tenant, std::string group, std::string consumer,
               std::chrono::milliseconds claim_after);
 
-  void keep(const std::vector<std::shared_ptr<held_work>>& given);
+  void keep(const std::deque<work_ref>& given);
   void settled(const work_ref& what) noexcept;
   void stop() noexcept;
 

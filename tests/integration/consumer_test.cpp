@@ -10,6 +10,7 @@
 #include <tenantry/error.hpp>
 #include <tenantry/event_log.hpp>
 #include <tenantry/executor.hpp>
+#include <tenantry/json_codec.hpp>
 #include <tenantry/subscriber.hpp>
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
@@ -95,7 +96,8 @@ class given {
 class running {
  public:
   explicit running(text_consumer consumer)
-      : consumer_{std::make_unique<text_consumer>(std::move(consumer))}, ended_{on_thread([this] { consumer_->run(); })} {}
+      : consumer_{std::make_unique<text_consumer>(std::move(consumer))},
+        ended_{on_thread([this] { consumer_->run(); })} {}
   ~running() {
     consumer_->stop();
     if (ended_.valid()) ended_.wait();
@@ -161,7 +163,8 @@ TEST_CASE("a group that begins with the latest gets what is appended from then o
     log.append(acme, "old");
     given got;
     const first_request asked{redis};
-    running worker{log.consume(sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
+    running worker{log.consume(
+        sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
     REQUIRE(eventually(asked));
     log.append(acme, "new");
     CHECK(eventually([&] { return got.times("new") == 1; }));
@@ -170,7 +173,8 @@ TEST_CASE("a group that begins with the latest gets what is appended from then o
   SECTION("none") {
     given got;
     const first_request asked{redis};
-    running worker{log.consume(sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
+    running worker{log.consume(
+        sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
     REQUIRE(eventually(asked));
     log.append(acme, "first");
     CHECK(eventually([&] { return got.times("first") == 1; }));
@@ -179,7 +183,8 @@ TEST_CASE("a group that begins with the latest gets what is appended from then o
     log.append(acme, "old");
     given got;
     const first_request asked{redis};
-    running worker{log.consume(sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
+    running worker{log.consume(
+        sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
     REQUIRE(eventually(asked));
     log.append(acme, "one");
     REQUIRE(eventually([&] { return got.times("one") == 1 && pending(redis, "g") == 0; }));
@@ -194,14 +199,13 @@ TEST_CASE("what a handler throws at is handed out again, and becomes a dead lett
   const text_log log{redis.client, alarms};
   tn::subscriber sub{redis.client};
   given got;
-  running worker{log.consume(
-      sub, acme, "mailer",
-      [&](const text_work& w) {
-        got.note(w);
-        if (w.value == "poison") throw std::runtime_error{"cannot be eaten"};
-        if (w.value == "flaky" && w.attempt() < 3) throw std::runtime_error{"not yet"};
-      },
-      {.max_attempts = 3, .retry_after = 20ms, .claim_after = 30s})};
+  running worker{log.consume(sub, acme, "mailer",
+                             [&](const text_work& w) {
+                               got.note(w);
+                               if (w.value == "poison") throw std::runtime_error{"cannot be eaten"};
+                               if (w.value == "flaky" && w.attempt() < 3) throw std::runtime_error{"not yet"};
+                             },
+                             {.max_attempts = 3, .retry_after = 20ms, .claim_after = 30s})};
   const std::string id = log.append(acme, "poison");
   log.append(acme, "flaky");
   log.append(acme, "good");
@@ -318,7 +322,8 @@ TEST_CASE("a group is where it was after its log expired") {
   const tn::consume_options latest{.start = tn::group_start::latest};
   {
     const first_request asked{redis};
-    running worker{log.consume(sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
+    running worker{log.consume(
+        sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
     REQUIRE(eventually(asked));
     log.append(acme, "1");
     REQUIRE(eventually([&] { return got.times("1") == 1 && pending(redis, "g") == 0; }));
@@ -326,9 +331,48 @@ TEST_CASE("a group is where it was after its log expired") {
   log.append(acme, "2");
   redis.client.execute("DEL", stream);  // as when its life is over: the meta lives longer
   log.append(acme, "3");
-  running worker{log.consume(sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
+  running worker{log.consume(
+      sub, acme, "g", [&](const text_work& w) { got.note(w); }, latest)};
   CHECK(eventually([&] { return got.times("3") == 1; }));
   CHECK(worker->counters().lost == 1);
+}
+
+TEST_CASE("who is done with an event settles no other one that has its offset now") {
+  const redis_rig redis;
+  const text_log log{redis.client, alarms};
+  tn::subscriber sub{redis.client};
+  support::gate first_may;
+  support::gate second_may;
+  const support::opens_at_end first_opens{first_may};
+  const support::opens_at_end second_opens{second_may};
+  given got;
+  const auto handle = [&](const text_work& w) {
+    got.note(w);
+    if (w.value == "old") first_may.wait();
+    if (w.value == "new") second_may.wait();
+  };
+  log.append(acme, "old");
+  running first{log.consume(sub, acme, "g", handle)};
+  REQUIRE(eventually([&] { return got.times("old") == 1; }));
+  SECTION("of a log that was deleted, and began anew") {
+    redis.client.execute("DEL", stream, "log:{acme}:alarms#meta");
+  }
+  SECTION("of a server that lost the end of its log") {
+    redis.client.execute("DEL", stream);
+    redis.client.execute("HSET", "log:{acme}:alarms#meta", "s", 0);
+    redis.client.execute("HDEL", "log:{acme}:alarms#meta", "g:g");
+  }
+  log.append(acme, "new");
+  CHECK(redis.client.execute("XRANGE", stream, "-", "+")[0][0].str() == "1-0");
+  running second{log.consume(sub, acme, "g", handle)};
+  REQUIRE(eventually([&] { return got.times("new") == 1; }));
+  first_may.open();
+  REQUIRE(eventually([&] { return first->counters().handled == 1; }));
+  first.stop();  // with its last word said
+  CHECK(pending(redis, "g") == 1);
+  second_may.open();
+  CHECK(eventually([&] { return pending(redis, "g") == 0; }));
+  CHECK(got.times("new") == 1);
 }
 
 TEST_CASE("consumers are coroutines, and so are handlers") {
@@ -343,15 +387,14 @@ TEST_CASE("consumers are coroutines, and so are handlers") {
     got.note(w);
     if (w.value == "19") plain->stop();
   }));
-  awaited.emplace(log.consume(
-      sub, acme, "awaited",
-      [&](const text_work& w) -> tn::task<void> {
-        auto storing = redis.client.async_execute("RPUSH", "stored", w.value);
-        (void)co_await std::move(storing);
-        if (w.value == "7" && w.attempt() == 1) throw std::runtime_error{"once"};
-        if (redis.client.execute("LLEN", "stored").integer() == 21) awaited->stop();
-      },
-      {.retry_after = 10ms}));
+  awaited.emplace(log.consume(sub, acme, "awaited",
+                              [&](const text_work& w) -> tn::task<void> {
+                                auto storing = redis.client.async_execute("RPUSH", "stored", w.value);
+                                (void)co_await std::move(storing);
+                                if (w.value == "7" && w.attempt() == 1) throw std::runtime_error{"once"};
+                                if (redis.client.execute("LLEN", "stored").integer() == 21) awaited->stop();
+                              },
+                              {.retry_after = 10ms}));
   std::vector<tn::task<void>> both;
   both.push_back(plain->async_run());
   both.push_back(awaited->async_run());
@@ -431,13 +474,12 @@ TEST_CASE("a group may be named with any bytes") {
   const std::string name{"*\0\r\n:{x}", 8};
   const std::string id = log.append(acme, "x");
   std::optional<text_consumer> worker;
-  worker.emplace(log.consume(
-      sub, acme, name,
-      [&](const text_work& w) {
-        worker->stop();
-        if (w.id() == id) throw 1;
-      },
-      {.max_attempts = 1}));
+  worker.emplace(log.consume(sub, acme, name,
+                             [&](const text_work& w) {
+                               worker->stop();
+                               if (w.id() == id) throw 1;
+                             },
+                             {.max_attempts = 1}));
   worker->run();
   const auto letters = log.dead_letters(acme, name);
   REQUIRE(letters.size() == 1);

@@ -80,7 +80,7 @@ class TENANTRY_EXPORT consume_core {
 
   void begin();
   task<void> async_begin();
-  /// Nothing: it was stopped, or its subscriber ended.
+  /// Nothing: it was stopped, or its subscriber or client ended.
   work_ref next(const std::stop_token& stop);
   task<work_ref> async_next(std::stop_token stop);
   void done();

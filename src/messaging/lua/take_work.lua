@@ -3,7 +3,7 @@
 -- ARGV: 1 group, 2 consumer, 3 how many events at most, 4 epoch of the events that are settled,
 --       5 a group that begins now: 'first' event that is kept or 'latest', 6 '1' where the group is known to have been,
 --       7 what is pending for so many milliseconds is claimed, 8 where to look for it (an id of XAUTOCLAIM), or '' not now,
---       9 '1': what this consumer has been given and did not hear of, too, 10 attempts at most, 11 dead letters to keep,
+--       9 look at so many of what this consumer has been given, because it may not have heard of them, 10 attempts at most, 11 dead letters to keep,
 --       12 consumers that have nothing and were silent for so many milliseconds are forgotten, 13 '1': this one leaves,
 --       14... of each event that is settled: offset, tag, outcome, and to it:
 --         'done'; 'again': milliseconds until it is claimed, attempts; 'dead': event, attempts, why ('' fills up to 6)
@@ -98,8 +98,8 @@ if ARGV[13] == '1' then
   remember()
   return answer
 end
-if left > 0 and ARGV[9] == '1' then
-  for _, each in ipairs(call('XPENDING', stream, group, '-', '+', left, consumer)) do
+if left > 0 and ARGV[9] ~= '0' then
+  for _, each in ipairs(call('XPENDING', stream, group, '-', '+', ARGV[9], consumer)) do
     local entry = entry_of(each[1])
     if entry then
       give(entry, each[4])
@@ -109,8 +109,9 @@ if left > 0 and ARGV[9] == '1' then
     end
   end
 end
-if left > 0 and ARGV[8] ~= '' then
-  local claimed = call('XAUTOCLAIM', stream, group, consumer, ARGV[7], ARGV[8], 'COUNT', left, 'JUSTID')
+-- One at a time, and nothing else with it: where it kills who handles it, no other event shall count an attempt.
+if left == count and ARGV[8] ~= '' and count > 0 then
+  local claimed = call('XAUTOCLAIM', stream, group, consumer, ARGV[7], ARGV[8], 'COUNT', 1, 'JUSTID')
   if claimed[1] ~= '0-0' then answer[2] = claimed[1] end
   answer[4] = answer[4] + #(claimed[3] or {})
   for _, id in ipairs(claimed[2]) do
@@ -135,7 +136,7 @@ if left > 0 and ARGV[8] ~= '' then
     end
   end
 end
-if left > 0 then
+if left == count and count > 0 then
   local read = call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', left, 'STREAMS', stream, '>')
   for _, found in ipairs(read and read[1] and read[1][2] or {}) do
     local offset, fields = offset_of(found[1]), {}

@@ -48,9 +48,7 @@ struct consumer {
     machine.answered(std::move(answer), now);
   }
   /// The offset of the event that is handed out; 0 where there is none.
-  std::uint64_t hands_out() {
-    return machine.next(now) == step::hand_out ? machine.current()->offset : 0;
-  }
+  std::uint64_t hands_out() { return machine.next(now) == step::hand_out ? machine.current()->offset : 0; }
   /// Asks once and has nothing to do.
   void idles() {
     (void)asks();
