@@ -56,16 +56,14 @@ class follower {
   /// Waits for the next event. Nothing after `closed`, after `stop`, and when the token was triggered.
   std::optional<log_event<T>> next(const std::stop_token& stop = {}) { return take(no_limit, stop); }
   std::optional<log_event<T>> next_for(std::chrono::milliseconds at_most, const std::stop_token& stop = {}) {
-    const auto now = std::chrono::steady_clock::now();
-    return take(at_most < no_limit - now ? now + at_most : no_limit, stop);
+    return take(until(at_most), stop);
   }
   [[nodiscard]] task<std::optional<log_event<T>>> async_next(std::stop_token stop = {}) {
-    for (;;) {
-      auto waiting = core_.async_next(no_limit, stop);
-      std::optional<detail::followed_item> item = co_await std::move(waiting);
-      if (!item) co_return std::nullopt;
-      if (auto event = read(std::move(*item))) co_return std::move(event);
-    }
+    return async_take(no_limit, std::move(stop));
+  }
+  [[nodiscard]] task<std::optional<log_event<T>>> async_next_for(std::chrono::milliseconds at_most,
+                                                               std::stop_token stop = {}) {
+    return async_take(until(at_most), std::move(stop));
   }
   [[nodiscard]] follower_counters counters() const noexcept { return core_.counters(); }
   /// Ends it, from any thread.
@@ -78,12 +76,24 @@ class follower {
  private:
   using time_point = std::chrono::steady_clock::time_point;
   static constexpr time_point no_limit = time_point::max();
+  static time_point until(std::chrono::milliseconds at_most) noexcept {
+    const time_point now = std::chrono::steady_clock::now();
+    return at_most < no_limit - now ? now + at_most : no_limit;
+  }
 
   std::optional<log_event<T>> take(time_point limit, const std::stop_token& stop) {
     while (auto item = core_.next(limit, stop)) {
       if (auto event = read(std::move(*item))) return event;
     }
     return std::nullopt;
+  }
+  task<std::optional<log_event<T>>> async_take(time_point limit, std::stop_token stop) {
+    for (;;) {
+      auto waiting = core_.async_next(limit, stop);
+      std::optional<detail::followed_item> item = co_await std::move(waiting);
+      if (!item) co_return std::nullopt;
+      if (auto event = read(std::move(*item))) co_return std::move(event);
+    }
   }
   std::optional<log_event<T>> read(detail::followed_item item) {
     if (auto* const missed = std::get_if<gap>(&item)) return log_event<T>{std::move(*missed)};

@@ -297,6 +297,9 @@ TEST_CASE("coroutines append and follow as threads do, and a follower is stopped
   for (const char* each : {"2", "3", "4"}) tn::sync_wait(log.async_append(acme, each));
   CHECK(result.get() == "234");
   auto feed = log.follow(sub, acme);
+  CHECK_FALSE(tn::sync_wait(feed.async_next_for(1ms)));
+  tn::sync_wait(log.async_append(acme, "5"));
+  CHECK(std::get<tn::logged<std::string>>(*tn::sync_wait(feed.async_next_for(patience))).value == "5");
   auto waits = support::on_thread([&] { return feed.next().has_value(); });
   feed.stop();
   CHECK_FALSE(waits.get());

@@ -306,6 +306,11 @@ TEST_CASE("coroutines subscribe, wait and stop as threads do") {
   REQUIRE(eventually([&] { return !subscribed; }));
   stop.request_stop();
   CHECK(result.get() == std::string(100, 'x'));
+
+  text feed = sub.subscribe<std::string>(alarms(acme));
+  CHECK_FALSE(tn::sync_wait(feed.async_next_for(1ms)));
+  pub.publish(alarms(acme), "y");
+  CHECK(std::get<tn::message<std::string>>(*tn::sync_wait(feed.async_next_for(20s))).value == "y");
 }
 
 TEST_CASE("subscribing without a server fails in time, and says why; with one that comes back it succeeds") {
