@@ -29,7 +29,7 @@ constexpr int readings_per_installation = 10;  // so the oldest of them are olde
 
 class generator {
  public:
-  explicit generator(const connection& db)
+  explicit generator(const sqlite::connection& db)
       : property_{db, "INSERT INTO property VALUES (?1, ?2, ?3)"},
         unit_{db, "INSERT INTO unit VALUES (?1, ?2, ?3)"},
         installation_{db, "INSERT INTO installation VALUES (?1, ?2, ?3, ?4)"},
@@ -113,10 +113,10 @@ class generator {
     return (now - std::chrono::days{between(1, 900)}).time_since_epoch().count();
   }
 
-  statement property_;
-  statement unit_;
-  statement installation_;
-  statement reading_;
+  sqlite::statement property_;
+  sqlite::statement unit_;
+  sqlite::statement installation_;
+  sqlite::statement reading_;
   std::mt19937_64 random_{20260301};  // always the same data
   generated_portfolios made_;
 };
@@ -124,7 +124,7 @@ class generator {
 }  // namespace
 
 generated_portfolios generate(portfolio_database& into) {
-  const connection& db = into.for_loading();
+  const sqlite::connection& db = into.for_loading();
   db.execute("BEGIN");
   generator source{db};
   for (const std::string_view name : tenant_names) source.add_tenant(name);

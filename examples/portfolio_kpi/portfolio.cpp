@@ -52,11 +52,13 @@ std::string private_name(const void* owner) { return fmt::format("portfolio-{}",
 /// A connection with its statements, used by one caller at a time.
 struct portfolio_database::session {
   explicit session(const std::string& name)
-      : database{name}, kpi{database, kpi_query}, add{database, "INSERT INTO reading VALUES (?1, ?2, ?3)"} {}
+      : database{sqlite::connection::in_memory(name)},
+        kpi{database, kpi_query},
+        add{database, "INSERT INTO reading VALUES (?1, ?2, ?3)"} {}
 
-  connection database;
-  statement kpi;
-  statement add;
+  sqlite::connection database;
+  sqlite::statement kpi;
+  sqlite::statement add;
 };
 
 /// A session out of the idle ones, and back.
@@ -85,7 +87,7 @@ class portfolio_database::borrowed {
   std::unique_ptr<session> session_;
 };
 
-portfolio_database::portfolio_database() : first_{private_name(this)} {
+portfolio_database::portfolio_database() : first_{sqlite::connection::in_memory(private_name(this))} {
   first_.execute(tables);
   idle_.reserve(connections);
   for (int i = 0; i < connections; ++i) idle_.push_back(std::make_unique<session>(private_name(this)));
@@ -96,7 +98,7 @@ portfolio_database::~portfolio_database() = default;
 portfolio_kpi portfolio_database::kpi_of(const tenantry::tenant_id& tenant) {
   queries_.fetch_add(1, std::memory_order_relaxed);
   const borrowed db{*this};
-  rows found = db->kpi.query(tenant.str(), seconds(now - latest_within), seconds(now));
+  sqlite::rows found = db->kpi.query(tenant.str(), seconds(now - latest_within), seconds(now));
   if (!found.next()) throw std::logic_error{"an aggregate without a row"};
   return {.property_count = found.integer(0),
           .unit_count = found.integer(1),

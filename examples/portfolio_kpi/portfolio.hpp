@@ -1,7 +1,7 @@
 #pragma once
 // The portfolio of properties that a tenant manages, and the figures that its dashboard shows.
 
-#include "sqlite.hpp"
+#include "support/sqlite.hpp"
 
 #include <tenantry/tenant.hpp>
 
@@ -65,13 +65,13 @@ class portfolio_database {
   [[nodiscard]] std::uint64_t queries() const noexcept { return queries_.load(std::memory_order_relaxed); }
 
   /// For writing the whole data set at once, before anybody else uses the database.
-  [[nodiscard]] const connection& for_loading() const noexcept { return first_; }
+  [[nodiscard]] const sqlite::connection& for_loading() const noexcept { return first_; }
 
  private:
   struct session;
   class borrowed;
 
-  connection first_;  // keeps the database alive
+  sqlite::connection first_;  // keeps the database alive
   std::mutex mutex_;
   std::condition_variable returned_;
   std::vector<std::unique_ptr<session>> idle_;
