@@ -17,6 +17,18 @@ function savedLogin() {
   }
 }
 
+/// A login that was saved goes on after a reload, and when the browser comes back to a page that it has kept.
+function resume() {
+  const login = savedLogin();
+  if (login) logIn(login);
+  else showLogin();
+}
+
+function leave() {
+  dashboard?.leave();
+  dashboard = undefined;
+}
+
 function logIn({ tenant, token }) {
   sessionStorage.setItem(storageKey, JSON.stringify({ tenant, token }));
   page('tenant').textContent = tenant;
@@ -88,8 +100,9 @@ page('token-form').addEventListener('submit', (event) => {
   if (token) logIn({ tenant: 'of your token', token });
 });
 for (const event of ['online', 'offline']) addEventListener(event, showOnline);
+addEventListener('pagehide', leave);
+addEventListener('pageshow', ({ persisted }) => {
+  if (persisted) resume();
+});
 showOnline();
-
-const login = savedLogin();
-if (login) logIn(login);
-else showLogin();
+resume();

@@ -2,8 +2,8 @@
 
 import { shown } from './samples.js';
 
-const panelHeight = 96;
-const gapHeight = 30;
+const panelHeight = 90;
+const gapHeight = 28;
 const left = 44;
 const right = 12;
 const top = 20;

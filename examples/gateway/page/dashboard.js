@@ -69,7 +69,6 @@ export class Dashboard {
     this.#stream.hurry();
     this.#kpi.refresh();
   };
-  #onHide = () => this.#save();
 
   /// page(id) is the element with this id.
   constructor({ page, tenant, token, onUnauthorized }) {
@@ -95,19 +94,28 @@ export class Dashboard {
     });
     this.#stream.run();
     addEventListener('online', this.#onOnline);
-    addEventListener('pagehide', this.#onHide);
   }
 
   /// Nothing of the tenant stays, neither on the page nor in the storage of the tab.
   logOut() {
+    this.#end();
+    sessionStorage.removeItem(this.#storageKey);
+  }
+
+  /// The page is left, maybe to come back. A page that the browser keeps must not keep its connection: there are only six.
+  leave() {
+    const saved = { entries: this.#alarms.saved(), lastEventId: this.#stream.lastEventId };
+    sessionStorage.setItem(this.#storageKey, JSON.stringify(saved));
+    this.#end();
+  }
+
+  #end() {
     removeEventListener('online', this.#onOnline);
-    removeEventListener('pagehide', this.#onHide);
     this.#stream.stop();
     this.#api.close();
     this.#stats.stop();
     for (const part of [this.#kpi, this.#actions, this.#chart]) part.stop();
     for (const part of [this.#alarms, this.#announcer, this.#state, this.#instances]) part.clear();
-    sessionStorage.removeItem(this.#storageKey);
   }
 
   #answered({ instance, path, status, ms, body }) {
@@ -125,10 +133,5 @@ export class Dashboard {
       this.#chart.draw(this.#samples.points(now), now);
     }
     return statsInterval;
-  }
-
-  #save() {
-    const saved = { entries: this.#alarms.saved(), lastEventId: this.#stream.lastEventId };
-    sessionStorage.setItem(this.#storageKey, JSON.stringify(saved));
   }
 }

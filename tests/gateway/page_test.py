@@ -1,0 +1,439 @@
+#!/usr/bin/env python3
+"""The page of the gateway in a real browser. Each claim begins with a fresh login; exit status 77 without a browser.
+
+page_test.py --artifacts DIR --demo PROGRAM ARGUMENT...
+page_test.py --artifacts DIR --url URL --publish-alarm CMD --kill-redis CMD --start-redis CMD [--kill-instance CMD]
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+import urllib.parse
+
+import gateway_under_test
+from webdriver import ENTER, SHIFT, TAB, Browser, Missing, find_programs, wait_until
+
+WIDTH, HEIGHT = 1280, 800
+HERE = os.path.dirname(os.path.abspath(__file__))
+RUN = f"{int(time.time()):x}"  # so that ids of alarms are new in each run
+claims = []
+
+
+def claim(sentence):
+    def add(check):
+        claims.append((sentence, check))
+        return check
+    return add
+
+
+def check_equal(actual, expected, what):
+    if actual != expected:
+        raise AssertionError(f"{what}: {actual!r} is not {expected!r}")
+
+
+def script(name):
+    with open(os.path.join(HERE, name), encoding="utf-8") as file:
+        return "return (async () => {" + file.read() + "})()"
+
+
+class Page:
+    """What a visitor does with the page, and what the browser has recorded of it since the beginning."""
+
+    def __init__(self, browser, gateway, artifacts):
+        self.browser = browser
+        self.gateway = gateway
+        self.artifacts = artifacts
+        self.console = []
+        self.requested = []
+
+    def begin(self):
+        """The page as a new visitor sees it."""
+        self.browser.open(self.gateway.url + "/icon.svg")  # the same origin, without a script
+        self.browser.run("sessionStorage.clear()")
+        self.browser.open(self.gateway.url + "/")
+        self.wait("document.querySelector('#login [data-tenant=acme]')")
+
+    def log_in(self, tenant):
+        self.begin()
+        self.browser.click(f"#login [data-tenant='{tenant}']")
+        self.wait("document.getElementById('kpi-source').dataset.source")
+        self.wait_live()
+
+    def wait(self, expression, *arguments, deadline=10.0):
+        return self.browser.wait(expression, *arguments, deadline=deadline)
+
+    def wait_live(self, deadline=10.0):
+        self.wait("document.getElementById('alarms-state').dataset.state === 'live'", deadline=deadline)
+
+    def text(self, name):
+        return self.browser.run("return document.getElementById(arguments[0]).textContent", name)
+
+    def number(self, name):
+        return int(self.text(name).replace(",", ""))
+
+    def publish(self, tenant, first, last, name):
+        names = [f"{name}-{RUN}-{n}" for n in range(first, last + 1)]
+        for one in names:
+            self.gateway.publish_alarm(tenant, one, text=f"Numbered alarm {one}")
+        return names
+
+    def wait_for_each_once(self, names, deadline):
+        shown = "return arguments[0].map((id) => document.querySelectorAll(`#alarms li[data-id='${id}']`).length)"
+        counts = None
+
+        def all_there():
+            nonlocal counts
+            counts = self.browser.run(shown, names)
+            return 0 not in counts
+        try:
+            wait_until(all_there, "all alarms on the page", deadline)
+        except AssertionError as problem:
+            missing = [name for name, count in zip(names, counts) if count == 0]
+            raise AssertionError(f"{problem}; missing: {missing}; the stream: {self.text('alarms-state')}") from None
+        check_equal([name for name, count in zip(names, counts) if count != 1], [], "alarms that are shown more than once")
+
+    def focused(self):
+        return self.browser.run("""
+            const at = document.activeElement, style = getComputedStyle(at);
+            return {id: at.id, tenant: at.dataset.tenant ?? '', name: at.localName + '.' + at.className,
+                    outlined: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2};""")
+
+    def tab_to(self, is_wanted, what, *keys, most=40):
+        for _ in range(most):
+            self.browser.press(*(keys or (TAB,)))
+            at = self.focused()
+            if at["name"].startswith("body"):
+                continue
+            if not at["outlined"]:
+                raise AssertionError(f"the focus on {at['name']} {at['id']} cannot be seen")
+            if is_wanted(at):
+                return
+        raise AssertionError(f"{what} is not reached by {most} presses of Tab")
+
+    def screenshot(self, name):
+        self.browser.screenshot(os.path.join(self.artifacts, name))
+
+    def colours(self, scheme):
+        features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+        self.browser.devtools("Emulation.setEmulatedMedia", features=features)
+
+    def collect(self):
+        self.console += [entry for entry in self.browser.log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        for entry in self.browser.log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                self.requested.append(message)
+
+
+@claim("the modules of the page do what they promise")
+def modules(page):
+    page.begin()
+    check_equal(page.browser.run(script("page_modules.js")), [], "broken claims")
+
+
+@claim("after the login the tenant's KPI appears")
+def kpi(page):
+    page.begin()
+    check_equal(page.browser.run("return document.getElementById('dashboard').checkVisibility()"), False, "dashboard before the login")
+    page.browser.click("#login [data-tenant=acme]")
+    page.wait("/^[0-9,]+$/.test(document.getElementById('kpi-properties').textContent)")
+    page.wait("['computed', 'redis', 'near', 'stale'].includes(document.getElementById('kpi-source').textContent)")
+    page.wait("/^[0-9]+ /.test(document.getElementById('kpi-age').textContent)")
+    page.wait("/^[^–]+$/.test(document.getElementById('instance').textContent)")
+    check_equal(page.text("tenant"), "acme", "the tenant")
+    page.wait("document.querySelector('#chart svg title') && document.querySelector('#chart svg desc').textContent")
+
+
+@claim("an alarm appears when it is published, and the critical ones are announced")
+def alarm(page):
+    page.log_in("acme")
+    page.browser.run("""
+        window.arrivals = {};
+        new MutationObserver((changes) => {
+          for (const {addedNodes} of changes) for (const {dataset} of addedNodes) window.arrivals[dataset.id] = performance.timeOrigin + performance.now();
+        }).observe(document.getElementById('alarms'), {childList: true});""")
+    for n in range(1, 6):
+        name = f"timed-{RUN}-{n}"
+        begin = page.gateway.publish_alarm("acme", name, "critical", f"Alarm {n} with Ümläuts, <b>tags</b> & 🔥")
+        arrived = page.wait("window.arrivals[arguments[0]]", name)
+        print(f"     an alarm was on the page {arrived - begin:.0f} ms after its publication began", flush=True)
+    check_equal(page.browser.run("return document.querySelector(arguments[0]).textContent", f"[data-id='{name}'] .text"),
+                "Alarm 5 with Ümläuts, <b>tags</b> & 🔥", "the text")
+    page.wait("document.getElementById('announcement').textContent.includes('Critical alarm of gw-1')")
+
+
+@claim("an alarm of one tenant is not shown to another")
+def isolation(page):
+    page.log_in("globex")
+    page.publish("acme", 1, 1, "foreign")
+    own = page.publish("globex", 1, 1, "own")
+    page.wait_for_each_once(own, 10)
+    check_equal(page.browser.run("return document.querySelectorAll(`#alarms [data-id^='foreign-']`).length"), 0, "alarms of acme")
+
+
+@claim("adding a property invalidates: the next KPI is computed and has it")
+def invalidate(page):
+    page.log_in("acme")
+    before = page.number("kpi-properties")
+    page.browser.click("#invalidate")
+    page.wait("document.getElementById('kpi-source').dataset.source === 'computed' "
+              "&& Number(document.getElementById('kpi-properties').textContent.replaceAll(',', '')) > arguments[0]", before)
+    page.wait("/is property [0-9]+, added by/.test(document.getElementById('invalidate-result').textContent)")
+
+
+@claim("a burst shows how many were refused, and counts the wait down")
+def burst(page):
+    page.log_in("globex")
+    page.browser.click("#burst")
+    page.wait("document.getElementById('burst-result').dataset.ok", deadline=30)
+    ok, limited = page.browser.run("const {ok, limited} = document.getElementById('burst-result').dataset; return [Number(ok), Number(limited)]")
+    print(f"     of 130 requests {ok} were answered and {limited} refused: {page.text('burst-wait')}", flush=True)
+    check_equal(ok + limited, 130, "the answers")
+    if ok > 100:
+        raise AssertionError(f"{ok} requests of one tenant were answered")
+    first = page.browser.run("return Number(document.getElementById('burst-wait').dataset.left)")
+    if not 1 <= first <= 60:
+        raise AssertionError(f"the wait is {first} s")
+    page.wait("Number(document.getElementById('burst-wait').dataset.left) < arguments[0]", first)
+
+
+@claim("a reload of the page goes on where it was")
+def reload(page):
+    page.log_in("acme")
+    names = page.publish("acme", 1, 3, "reload")
+    page.wait_for_each_once(names, 10)
+    page.browser.open("about:blank")
+    names += page.publish("acme", 4, 6, "reload")
+    page.browser.open(page.gateway.url + "/")
+    page.wait_live()
+    page.wait_for_each_once(names, 10)
+
+
+@claim("the way back to the page goes on where it was")
+def back(page):
+    page.log_in("acme")
+    names = page.publish("acme", 1, 3, "back")
+    page.wait_for_each_once(names, 10)
+    page.browser.open(page.gateway.url + "/icon.svg")
+    names += page.publish("acme", 4, 6, "back")
+    page.browser.run("history.back()")
+    page.wait("document.getElementById('tenant')?.textContent === 'acme'")
+    page.wait_live()
+    page.wait_for_each_once(names, 10)
+
+
+@claim("a device that goes offline is told so, and goes on when it is online again")
+def offline(page):
+    page.log_in("acme")
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.devtools("Network.emulateNetworkConditions", offline=True, **conditions)
+    try:
+        page.wait("document.getElementById('notice').textContent.includes('offline')")
+        page.wait("document.getElementById('kpi-error').textContent.includes('offline')", deadline=20)
+        properties = page.number("kpi-properties")
+    finally:
+        page.browser.devtools("Network.emulateNetworkConditions", offline=False, **conditions)
+    page.wait("document.getElementById('notice').textContent === '' && document.getElementById('kpi-error').hidden")
+    check_equal(page.number("kpi-properties") >= properties > 0, True, "the last answer stayed on the page")
+    page.wait_live(30)
+
+
+@claim("a token that is not accepted leads back to the login, with a reason")
+def refused(page):
+    page.begin()
+    page.browser.run("document.getElementById('token').value = 'no-such-token'")
+    page.browser.click("#token-form button")
+    page.wait("document.getElementById('login').checkVisibility() "
+              "&& document.getElementById('login-state').textContent.includes('does not accept this token')")
+    check_equal(page.browser.run("return sessionStorage.length"), 0, "what is stored")
+
+
+@claim("after the logout nothing of the tenant is left")
+def logout(page):
+    page.log_in("acme")
+    page.wait_for_each_once(page.publish("acme", 1, 1, "logout"), 10)
+    page.browser.click("#logout")
+    page.wait("document.getElementById('login').checkVisibility() && !document.getElementById('dashboard').checkVisibility()")
+    left = page.browser.run("return [sessionStorage.length, document.querySelectorAll('#alarms li').length, "
+                            "document.getElementById('kpi-properties').textContent]")
+    check_equal(left, [0, 0, "–"], "what is left")
+    page.wait("document.querySelector('#login [data-tenant=acme]')")
+    check_equal(page.focused()["id"], "login-title", "the focus")
+
+
+@claim("login, buttons and logout are reached by the keyboard alone")
+def keyboard(page):
+    page.begin()
+    page.browser.press(TAB)
+    check_equal(page.focused()["name"], "a.skip", "the first stop")
+    page.tab_to(lambda at: at["tenant"] == "acme", "the tenant acme")
+    page.browser.press(ENTER)
+    page.wait("document.getElementById('kpi-source').dataset.source")
+    check_equal(page.focused()["id"], "kpi-title", "the focus after the login")
+    before = page.number("kpi-properties")
+    page.tab_to(lambda at: at["id"] == "invalidate", "the button that invalidates")
+    page.browser.press(ENTER)
+    page.wait("Number(document.getElementById('kpi-properties').textContent.replaceAll(',', '')) > arguments[0]", before)
+    check_equal(page.focused()["id"], "invalidate", "the focus after a press")
+    page.tab_to(lambda at: at["id"] == "burst", "the burst")
+    page.tab_to(lambda at: at["name"] == "div.scroll", "the list of alarms")
+    page.tab_to(lambda at: at["name"].startswith("summary"), "the table of the chart")
+    page.tab_to(lambda at: at["id"] == "logout", "the logout", SHIFT, TAB)
+    page.browser.press(ENTER)
+    page.wait("document.getElementById('login').checkVisibility()")
+
+
+@claim("light and dark have enough contrast")
+def themes(page):
+    for scheme in ("light", "dark"):
+        page.colours(scheme)
+        page.begin()
+        check_equal(page.browser.run(script("page_contrast.js")), [], f"poor contrast of the {scheme} login")
+        page.log_in("acme")
+        for severity in ("info", "warning", "critical"):
+            page.gateway.publish_alarm("acme", f"{scheme}-{severity}-{RUN}", severity, "Flow of m-12 is far above its mean")
+            page.wait("document.querySelector(arguments[0])", f"#alarms li[data-id='{scheme}-{severity}-{RUN}']")
+        page.browser.click("#invalidate")
+        page.wait("document.getElementById('invalidate-result').textContent")
+        page.wait("document.querySelectorAll('#chart circle').length === 4", deadline=20)
+        check_equal(page.browser.run(script("page_contrast.js")), [], f"poor contrast of the {scheme} dashboard")
+        page.screenshot(f"{scheme}.png")
+    page.colours("light")
+
+
+@claim("on a phone of 360 pixels nothing scrolls sideways")
+def phone(page):
+    page.browser.devtools("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
+    try:
+        wide = "return document.documentElement.scrollWidth"
+        page.begin()
+        check_equal(page.browser.run(wide), 360, "the width of the login")
+        page.log_in("acme")
+        page.gateway.publish_alarm("acme", f"phone-{RUN}", "critical", "Donaudampfschifffahrtsgesellschaftskapitän" * 3)
+        page.wait("document.querySelector(arguments[0])", f"#alarms li[data-id='phone-{RUN}']")
+        page.wait("document.querySelector('#chart svg')")
+        page.browser.run("document.querySelector('details').open = true")
+        check_equal(page.browser.run(wide), 360, "the width of the dashboard")
+        page.browser.run("document.querySelector('details').open = false")
+        page.screenshot("phone.png")
+    finally:
+        page.browser.devtools("Emulation.clearDeviceMetricsOverride")
+
+
+@claim("Redis is killed and started again: the page recovers, and no alarm is missing")
+def redis(page):
+    page.log_in("initech")
+    names = page.publish("initech", 1, 5, "redis")
+    page.wait_for_each_once(names, 10)
+    page.gateway.kill_redis()
+    try:
+        wait_until(lambda: page.gateway.redis_health() == "down", "the server sees that Redis is down", 30)
+        names += page.publish("initech", 6, 15, "redis")
+    finally:
+        begin = time.monotonic()
+        page.gateway.start_redis()
+    names += page.publish("initech", 16, 20, "redis")
+    page.wait_for_each_once(names, 90)
+    print(f"     {len(names)} of {len(names)} alarms were on the page {time.monotonic() - begin:.1f} s after the start of Redis", flush=True)
+    page.wait_live(60)
+    page.wait("document.getElementById('kpi-error').hidden", deadline=60)
+    before = page.number("kpi-properties")
+    page.browser.click("#invalidate")
+    page.wait("Number(document.getElementById('kpi-properties').textContent.replaceAll(',', '')) > arguments[0]", before, deadline=30)
+
+
+@claim("the instance that serves the alarms is killed: another goes on, and no alarm is missing")
+def instance(page):
+    if not page.gateway.can_kill_instances():
+        print("     left out: there is one instance, or nothing that kills it", flush=True)
+        return
+    page.log_in("acme")
+    names = page.publish("acme", 1, 5, "killed")
+    page.wait_for_each_once(names, 10)
+    dead = page.browser.run("return document.getElementById('alarms-state').dataset.instance")
+    page.gateway.kill_instance(dead)
+    names += page.publish("acme", 6, 15, "killed")
+    page.wait("document.getElementById('alarms-state').dataset.state === 'live' "
+              "&& document.getElementById('alarms-state').dataset.instance !== arguments[0]", dead, deadline=60)
+    names += page.publish("acme", 16, 20, "killed")
+    page.wait_for_each_once(names, 60)
+    page.wait("document.getElementById('kpi-error').hidden && document.getElementById('instance').textContent !== arguments[0]", dead, deadline=30)
+
+
+@claim("no error on the console, and no request to another host")
+def nothing_else(page):
+    page.collect()
+    # The browser itself notes refused requests (401, 429), an outage (503), and connections that were cut.
+    expected = ("status of 401", "status of 429", "status of 503", "net::ERR_")
+    errors = [entry["message"] for entry in page.console
+              if entry["source"] != "network" or not any(part in entry["message"] for part in expected)]
+    check_equal(errors, [], "what the console has")
+    own = urllib.parse.urlsplit(page.gateway.url).netloc
+    urls = [urllib.parse.urlsplit(message["params"]["request"]["url"]) for message in page.requested]
+    hosts = {url.netloc for url in urls if url.scheme in ("http", "https", "ws", "wss")}  # not the browser's own chrome:// tab
+    check_equal(hosts, {own}, "the hosts of all requests")
+
+
+def run(page, only):
+    failures = 0
+    for sentence, check in claims:
+        if only and only not in sentence:
+            continue
+        begin = time.monotonic()
+        try:
+            check(page)
+            page.collect()
+            print(f"ok   {sentence} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except Exception as problem:  # the next claim begins anew
+            failures += 1
+            print(f"FAIL {sentence}: {problem}", flush=True)
+            if not isinstance(problem, AssertionError):
+                traceback.print_exc()
+            try:
+                page.screenshot(f"failed_{check.__name__}.png")
+                page.collect()
+            except (AssertionError, OSError) as unseen:
+                print(f"     no screenshot: {unseen}", flush=True)
+    return failures
+
+
+def gateway_of(options):
+    if options.demo:
+        return gateway_under_test.Demo(options.demo)
+    return gateway_under_test.Commands(options.url, options.publish_alarm, options.kill_redis, options.start_redis, options.kill_instance)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--artifacts", required=True, help="directory for screenshots; made where it is missing")
+    parser.add_argument("--only", help="run the claims that contain this text")
+    parser.add_argument("--url", help="address of a server that runs already")
+    for name in ("--publish-alarm", "--kill-redis", "--start-redis", "--kill-instance"):
+        parser.add_argument(name, metavar="CMD")
+    parser.add_argument("--demo", nargs=argparse.REMAINDER, help="command that starts the demo; takes the rest of the line")
+    options = parser.parse_args()
+    if not options.demo and not all((options.url, options.publish_alarm, options.kill_redis, options.start_redis)):
+        parser.error("either --demo, or --url with --publish-alarm, --kill-redis and --start-redis")
+    try:
+        find_programs()
+    except Missing as reason:
+        print(f"skipped: {reason}")
+        return 77
+    os.makedirs(options.artifacts, exist_ok=True)
+    gateway = gateway_of(options)
+    try:
+        with Browser(WIDTH, HEIGHT) as browser:
+            browser.devtools("Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False)
+            page = Page(browser, gateway, options.artifacts)
+            page.colours("light")
+            failures = run(page, options.only)
+    finally:
+        gateway.close()
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
