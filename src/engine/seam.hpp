@@ -2,6 +2,7 @@
 // All that the pattern families may use of the engine beyond the client's public face.
 
 #include "engine/breaker.hpp"
+#include "engine/coalescer.hpp"
 #include "engine/entropy.hpp"
 #include "engine/fifo.hpp"
 #include "engine/jitter.hpp"

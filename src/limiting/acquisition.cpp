@@ -5,10 +5,10 @@
 
 namespace tenantry::detail {
 
-using coalesced_state = coalesced_request::state;
+using coalesced_state = limit_calls::state;
 
 acquisition::acquisition(limiter_memory& memory, const limited_view& name, std::uint64_t cost, const limit_rules& rules)
-    : memory_{memory}, name_{name}, cost_{cost}, rules_{rules}, mine_{name_, cost, rules} {
+    : memory_{memory}, name_{name}, cost_{cost}, rules_{rules}, mine_{{.name = name_, .cost = cost, .rules = &rules}} {
   memory_.together.join(mine_);
 }
 
@@ -68,23 +68,23 @@ void acquisition::settle(const limit_answer* answer, std::shared_ptr<const error
   received_ = received;
   settled_ = true;
   if (asked_for_ == 0) asked_for_ = memory_.together.begin(mine_);
-  memory_.together.end(mine_, answer, std::move(failure), received);
+  memory_.together.end(mine_, {.answer = answer_, .failure = std::move(failure), .received = received});
 }
 
 std::optional<decision> acquisition::result(time_point now) const {
   const bool theirs = !settled_;
-  const auto& answer = theirs ? mine_.call().answer : answer_;
+  const auto& answer = theirs ? mine_.outcome().answer : answer_;
   if (!answer) return std::nullopt;
   const std::uint64_t after_mine = (mine_.rank() + 1) * cost_;
   limit_share share;
   if (after_mine <= answer->granted) share = {.granted = cost_, .taken_after = answer->granted - after_mine};
-  const auto since = now - (theirs ? mine_.call().received : received_);
+  const auto since = now - (theirs ? mine_.outcome().received : received_);
   share.since = std::max(std::chrono::duration_cast<std::chrono::microseconds>(since), std::chrono::microseconds{0});
   return rules_.decide(limit_operation::take, cost_, *answer, share);
 }
 
 std::shared_ptr<const error> acquisition::failure() const {
-  auto why = settled_ ? failure_ : mine_.call().failure;
+  auto why = settled_ ? failure_ : mine_.outcome().failure;
   if (why) return why;
   return std::make_shared<const error>(errc::timeout, execution::unknown, "the call ended without an answer");
 }

@@ -1,9 +1,9 @@
 #pragma once
 // How one request gets its decision from Redis, alone or together with others.
 
-#include "limiting/coalescer.hpp"
 #include "limiting/denial_cache.hpp"
 #include "limiting/grants.hpp"
+#include "limiting/limit_calls.hpp"
 #include "limiting/limit_rules.hpp"
 #include "limiting/limited_name.hpp"
 
@@ -21,7 +21,7 @@ namespace tenantry::detail {
 struct limiter_memory {
   std::optional<denial_cache> denials;
   std::optional<grants> ahead;
-  coalescer together;
+  limit_calls together;
 
   /// What is known of this name may not hold any longer.
   void forget_denials(const limited_view& name) {
@@ -54,7 +54,7 @@ class acquisition {
   void failed(const error& why, time_point received);
 
   /// To wait: until this is no longer in the state of waiting.
-  [[nodiscard]] coalesced_request& request() noexcept { return mine_; }
+  [[nodiscard]] limit_calls::request& request() noexcept { return mine_; }
 
   /// When it is done. Nothing where Redis did not decide, and why.
   [[nodiscard]] std::optional<decision> result(time_point now) const;
@@ -67,7 +67,7 @@ class acquisition {
   const limited_view name_;
   const std::uint64_t cost_;
   const limit_rules& rules_;
-  coalesced_request mine_;
+  limit_calls::request mine_;
   // As the one who asks.
   std::uint64_t asked_for_ = 0;  // requests, without those for later
   time_point sent_{};

@@ -1,8 +1,8 @@
 // Who leads a call, who waits for it, and what becomes of those who leave.
 
-#include "limiting/coalescer.hpp"
+#include "engine/coalescer.hpp"
 
-#include <tenantry/rate_limiter.hpp>
+#include <tenantry/error.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -18,42 +18,39 @@ namespace {
 namespace tn = tenantry;
 namespace td = tenantry::detail;
 using namespace std::chrono_literals;
-using state = td::coalesced_request::state;
 using clock = std::chrono::steady_clock;
 
-const td::limit_rules rules{{{.limit = 10}}, tn::limit_placement::tenant};
-const td::limited_view name{"acme", "/api/kpi"};
-
-struct request : td::coalesced_request {
-  explicit request(td::coalescer& of, const td::limited_view& asked = name, std::uint64_t cost = 1,
-                   const td::limit_rules& by = rules)
-      : coalesced_request{asked, cost, by} {
-    of.join(*this);
-  }
+struct question {
+  int what = 0;
+  [[nodiscard]] std::size_t hash() const noexcept { return static_cast<std::size_t>(what % 2); }  // some share it
+  friend bool operator==(const question&, const question&) = default;
 };
+struct outcome {
+  std::optional<int> answer = std::nullopt;
+  std::shared_ptr<const tn::error> failure = nullptr;
+};
+using coalescer = td::coalescer<question, outcome, 4>;
+using state = coalescer::state;
 
-td::limit_answer grants(std::uint64_t units) {
-  td::limit_answer answer;
-  answer.granted = units;
-  return answer;
-}
+struct request : coalescer::request {
+  explicit request(coalescer& of, int what = 0) : coalescer::request{question{what}} { of.join(*this); }
+};
 
 }  // namespace
 
 TEST_CASE("a request that comes alone leads a call for itself, and leaves nothing behind") {
-  td::coalescer calls;
+  coalescer calls;
   for (int i = 0; i < 3; ++i) {
     request one{calls};
     CHECK(one.now() == state::leads);
     CHECK(calls.begin(one) == 1);
     CHECK(one.rank() == 0);
-    const auto answer = grants(1);
-    calls.end(one, &answer, nullptr, {});
+    calls.end(one, {.answer = 1});
   }
 }
 
 TEST_CASE("requests that come while a call is on the way share the next one, which the latest leads") {
-  td::coalescer calls;
+  coalescer calls;
   request first{calls};
   CHECK(calls.begin(first) == 1);
   request a{calls};
@@ -61,96 +58,85 @@ TEST_CASE("requests that come while a call is on the way share the next one, whi
   request c{calls};
   CHECK(a.now() == state::waits);
   CHECK(c.now() == state::waits);
-  const auto alone = grants(1);
-  calls.end(first, &alone, nullptr, {});
+  calls.end(first, {.answer = 1});
   CHECK(a.now() == state::waits);
   CHECK(b.now() == state::waits);
   REQUIRE(c.now() == state::leads);
   request before_it_begins{calls};  // still goes along
   REQUIRE(calls.begin(c) == 4);
   request late{calls};  // does not
-  const auto answer = grants(2);
-  const auto received = clock::now();
-  calls.end(c, &answer, nullptr, received);
+  calls.end(c, {.answer = 2});
   CHECK(a.now() == state::ended);
   CHECK(before_it_begins.now() == state::ended);
   CHECK(a.rank() == 0);
   CHECK(b.rank() == 1);
   CHECK(c.rank() == 2);
   CHECK(before_it_begins.rank() == 3);
-  REQUIRE(a.call().answer);
-  CHECK(a.call().answer->granted == 2);
-  CHECK(a.call().received == received);
+  CHECK(a.outcome().answer == 2);
   REQUIRE(late.now() == state::leads);
   CHECK(calls.begin(late) == 1);
-  calls.end(late, &alone, nullptr, {});
+  calls.end(late, {.answer = 1});
   const request after{calls};
   CHECK(after.now() == state::leads);
 }
 
-TEST_CASE("requests of another name, cost or version of the limits go by themselves") {
-  td::coalescer calls;
-  const td::limit_rules others{{{.limit = 10}}, tn::limit_placement::tenant};
-  const request first{calls};
-  const request tenant{calls, {"globex", "/api/kpi"}};
-  const request path{calls, {"acme", "/api"}};
-  const request cost{calls, name, 2};
-  const request version{calls, name, 1, others};
-  for (const auto* each : {&tenant, &path, &cost, &version}) CHECK(each->now() == state::leads);
-  const request query{calls, {"acme", "/api/kpi?page=2"}};
-  CHECK(query.now() == state::waits);
+TEST_CASE("requests with another question go by themselves") {
+  coalescer calls;
+  const request first{calls, 0};
+  const request second{calls, 1};
+  const request of_the_same_hash{calls, 2};
+  for (const auto* each : {&second, &of_the_same_hash}) CHECK(each->now() == state::leads);
+  const request again{calls, 2};
+  CHECK(again.now() == state::waits);
 }
 
 TEST_CASE("who leaves before the call began is not asked for; afterwards nobody knows what became of it") {
-  td::coalescer calls;
+  coalescer calls;
   request first{calls};
   calls.begin(first);
   request a{calls};
   request b{calls};
   request c{calls};
   CHECK(calls.leave(a) == std::optional{tn::execution::not_sent});
-  const auto one = grants(1);
-  calls.end(first, &one, nullptr, {});
+  calls.end(first, {.answer = 1});
   CHECK_FALSE(calls.leave(c));  // leads by now, and has to
   CHECK(calls.begin(c) == 2);
   CHECK(b.rank() == 0);
   CHECK(c.rank() == 1);
   CHECK(calls.leave(b) == std::optional{tn::execution::unknown});
-  calls.end(c, &one, nullptr, {});
+  calls.end(c, {.answer = 1});
   CHECK_FALSE(calls.leave(c));
 }
 
 TEST_CASE("a call that all have left is not made") {
-  td::coalescer calls;
+  coalescer calls;
   request first{calls};
   calls.begin(first);
   {
     request a{calls};
     CHECK(calls.leave(a));
   }
-  const auto one = grants(1);
-  calls.end(first, &one, nullptr, {});
+  calls.end(first, {.answer = 1});
   const request next{calls};
   CHECK(next.now() == state::leads);
 }
 
 TEST_CASE("a failure is the failure of all who share the call") {
-  td::coalescer calls;
+  coalescer calls;
   request first{calls};
   calls.begin(first);
   request a{calls};
   request b{calls};
-  const auto one = grants(1);
-  calls.end(first, &one, nullptr, {});
+  calls.end(first, {.answer = 1});
   calls.begin(b);
-  calls.end(b, nullptr, std::make_shared<const tn::error>(tn::errc::timeout, tn::execution::unknown, "late"), {});
-  CHECK_FALSE(a.call().answer);
-  REQUIRE(a.call().failure);
-  CHECK(a.call().failure->code() == tn::errc::timeout);
+  calls.end(b, {.failure = std::make_shared<const tn::error>(tn::errc::timeout, tn::execution::unknown, "late")});
+  CHECK_FALSE(a.outcome().answer);
+  REQUIRE(a.outcome().failure);
+  CHECK(a.outcome().failure->code() == tn::errc::timeout);
 }
 
 TEST_CASE("threads and coroutines that wait are woken when they lead and when their call has ended") {
-  td::coalescer calls;
+  coalescer calls;
   request first{calls};
   calls.begin(first);
   request coroutine{calls};
@@ -163,13 +149,11 @@ TEST_CASE("threads and coroutines that wait are woken when they lead and when th
     seen = mine.now();
     if (mine.now() != state::leads) return;
     calls.begin(mine);
-    const auto two = grants(2);
-    calls.end(mine, &two, nullptr, {});
+    calls.end(mine, {.answer = 2});
   }};
   // Joined or not, it leads the next call or goes along with the one after it.
   while (calls.waiting(first) < 2) std::this_thread::yield();
-  const auto one = grants(1);
-  calls.end(first, &one, nullptr, {});
+  calls.end(first, {.answer = 1});
   thread.join();
   CHECK(seen == std::optional{state::leads});
   CHECK(changed.stop_requested());
@@ -178,7 +162,7 @@ TEST_CASE("threads and coroutines that wait are woken when they lead and when th
 }
 
 TEST_CASE("a thread that waits in vain wakes up at its time") {
-  td::coalescer calls;
+  coalescer calls;
   request first{calls};
   calls.begin(first);
   request late{calls};
@@ -186,4 +170,52 @@ TEST_CASE("a thread that waits in vain wakes up at its time") {
   calls.sleep_until(late, until);
   CHECK(clock::now() >= until);
   CHECK(late.now() == state::waits);
+}
+
+TEST_CASE("a thread that waits is woken by its token, before and while it sleeps") {
+  coalescer calls;
+  request first{calls};
+  calls.begin(first);
+  request mine{calls};
+  std::stop_source early;
+  early.request_stop();
+  calls.sleep_until(mine, clock::time_point::max(), early.get_token());
+  CHECK(mine.now() == state::waits);
+  std::stop_source stop;
+  std::thread sleeping{[&] { calls.sleep_until(mine, clock::time_point::max(), stop.get_token()); }};
+  stop.request_stop();
+  sleeping.join();
+  CHECK(mine.now() == state::waits);
+}
+
+TEST_CASE("a leader that resigns before or after its call began leaves it to another one of that call") {
+  coalescer calls;
+  request first{calls};
+  calls.begin(first);
+  request a{calls};
+  request b{calls};
+  request c{calls};
+  calls.end(first, {.answer = 1});
+  REQUIRE(c.now() == state::leads);
+  calls.resign(c);
+  REQUIRE(b.now() == state::leads);
+  CHECK(calls.begin(b) == 2);
+  request later{calls};  // for the next one, whoever leads this one
+  calls.resign(b);
+  REQUIRE(a.now() == state::leads);
+  CHECK(calls.begin(a) == 1);
+  calls.end(a, {.answer = 2});
+  CHECK(a.outcome().answer == 2);
+  REQUIRE(later.now() == state::leads);
+  CHECK(calls.begin(later) == 1);
+  calls.resign(later);
+  request alone{calls};
+  REQUIRE(alone.now() == state::leads);
+  calls.begin(alone);
+  request last{calls};
+  calls.resign(alone);
+  CHECK(last.now() == state::leads);
+  calls.resign(last);
+  const request after{calls};
+  CHECK(after.now() == state::leads);
 }
