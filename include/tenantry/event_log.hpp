@@ -133,7 +133,10 @@ class follower {
 ///           default the channel itself with the plain event.
 /// Errors:   of `append`: as `caller`; invalid_option for an event that is too large; what the codec throws.
 /// Cost:     append: one round trip, atomic. A follower reads the log when it begins and where something may be
-/// missing. Threads:  safe on one object from many threads. Lifetime: the client must outlive it, and its followers.
+///           missing; followers of one object that ask the same share a read. A replayed event holds its page, of 256
+///           events at most.
+/// Threads:  safe on one object from many threads.
+/// Lifetime: the client must outlive it, and its followers.
 /// Source:   XADD, XRANGE, PUBLISH (Redis 7.0).
 template <class T, codec_of<T> Codec = default_codec<T>>
 class event_log {

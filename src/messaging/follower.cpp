@@ -1,6 +1,7 @@
 // The two drivers of a log cursor.
 
 #include "engine/seam.hpp"
+#include "messaging/either_token.hpp"
 #include "messaging/log_cursor.hpp"
 #include "messaging/log_state.hpp"
 #include "messaging/retry_pause.hpp"
@@ -35,7 +36,7 @@ class follow_state {
   std::optional<followed_item> next(clock::time_point limit, const std::stop_token& stop);
   task<std::optional<followed_item>> async_next(clock::time_point limit, std::stop_token stop);
   /// What the log has when it begins to follow: what is appended from now on is after that.
-  void begin_with(log_page read) { cursor_.page(std::move(read), out_); }
+  void begin_with(const shared_page& read) { cursor_.page(read, out_); }
   [[nodiscard]] const log_cursor& cursor() const noexcept { return cursor_; }
   void stop() noexcept {
     feed_.unsubscribe();
@@ -102,14 +103,17 @@ std::optional<followed_item> follow_state::next(clock::time_point limit, const s
       take(std::move(*item));
       continue;
     }
+    const either_token given_up{stop, stopped_.get_token()};
     try {
-      cursor_.page(log_->read(tenant_, cursor_.page_from(), cursor_.page_count(page_size)), out_);
+      const auto read = log_->read(tenant_, cursor_.page_from(), cursor_.page_count(page_size), limit, given_up.get());
+      if (!read) return std::nullopt;
+      cursor_.page(read, out_);
     } catch (const error& why) {
       if (!passes(why)) {
         end(why);
         continue;
       }
-      pause_thread(limit, stop);
+      pause_thread(limit, given_up.get());
       if (clock::now() >= limit) return std::nullopt;
     }
   }
@@ -126,11 +130,14 @@ task<std::optional<followed_item>> follow_state::async_next(clock::time_point li
       take(std::move(*item));
       continue;
     }
+    const either_token given_up{stop, stopped_.get_token()};
     std::optional<error> failed;
     try {
-      auto reading = log_->async_read(tenant_, cursor_.page_from(), cursor_.page_count(page_size));
-      log_page read = co_await std::move(reading);
-      cursor_.page(std::move(read), out_);
+      auto reading =
+          log_->async_read(tenant_, cursor_.page_from(), cursor_.page_count(page_size), limit, given_up.get());
+      const shared_page read = co_await std::move(reading);
+      if (!read) co_return std::nullopt;
+      cursor_.page(read, out_);
     } catch (const error& why) {
       failed.emplace(why);
     }
@@ -140,7 +147,7 @@ task<std::optional<followed_item>> follow_state::async_next(clock::time_point li
       continue;
     }
     const auto until = std::min(limit, clock::now() + pause_after_failure);
-    auto pausing = seam::pause(log_->redis(), until, stop);
+    auto pausing = seam::pause(log_->redis(), until, given_up.get());
     const bool open = co_await std::move(pausing);
     if (!open || clock::now() >= limit) co_return std::nullopt;
   }
@@ -161,8 +168,8 @@ task<follow_core> follow_core::async_begin(std::shared_ptr<log_state> log, subsc
   const std::optional<std::string_view> from = last_id ? std::optional<std::string_view>{*last_id} : std::nullopt;
   auto state = std::make_unique<follow_state>(log, tenant, std::move(feed), from, how.max_replay);
   auto reading = log->async_read(tenant, state->cursor().page_from(), state->cursor().page_count(page_size));
-  log_page read = co_await std::move(reading);
-  state->begin_with(std::move(read));
+  const shared_page read = co_await std::move(reading);
+  state->begin_with(read);
   co_return follow_core{std::move(state)};
 }
 
@@ -190,6 +197,6 @@ void follow_core::undecodable(std::size_t bytes, std::string_view why) const {
 follower_counters follow_core::counters() const noexcept { return state_->cursor().counters(); }
 
 std::string_view id_of(const logged_payload& event) noexcept { return event.id; }
-std::string_view bytes_of(const logged_payload& event) noexcept { return event.payload; }
+std::string_view bytes_of(const logged_payload& event) noexcept { return *event.payload; }
 
 }  // namespace tenantry::detail

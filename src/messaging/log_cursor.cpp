@@ -57,7 +57,7 @@ void log_cursor::skip_to(std::uint64_t offset, gap_cause why, std::deque<log_out
   tell(why, lost, out);
 }
 
-void log_cursor::deliver(std::uint64_t offset, const std::string& tag, std::string payload,
+void log_cursor::deliver(std::uint64_t offset, const std::string& tag, std::shared_ptr<const std::string> payload,
                          std::deque<log_output>& out) {
   ++counters_.delivered;
   next_ = offset + 1;
@@ -73,7 +73,8 @@ bool log_cursor::known(std::uint64_t offset, std::string_view tag) const noexcep
   return then.offset == offset && then.tag == tag;
 }
 
-void log_cursor::page(log_page read, std::deque<log_output>& out) {
+void log_cursor::page(const shared_page& page, std::deque<log_output>& out) {
+  const log_page& read = *page;
   ++counters_.reads;
   const start how = std::exchange(start_, start::done);
   if (how == start::at_end || how == start::at_end_after_gap) {
@@ -95,26 +96,30 @@ void log_cursor::page(log_page read, std::deque<log_output>& out) {
     wants_page_ = true;
     return;
   }
+  replay(page, out);
+}
+
+void log_cursor::replay(const shared_page& page, std::deque<log_output>& out) {
   bool progress = false;
-  for (log_entry& each : read.entries) {
+  for (const log_entry& each : page->entries) {
     if (each.offset < next_) continue;
     if (each.offset > next_) skip_to(each.offset, gap_cause::trimmed, out);  // deleted from within
-    deliver(each.offset, each.tag, std::move(each.payload), out);
+    deliver(each.offset, each.tag, {page, &each.payload}, out);
     ++counters_.replayed;
     progress = true;
   }
-  if (next_ > read.top) return;
+  if (next_ > page->top) return;
   if (progress) {
     wants_page_ = true;
   } else {
-    skip_to(read.top + 1, gap_cause::trimmed, out);
+    skip_to(page->top + 1, gap_cause::trimmed, out);
   }
 }
 
 void log_cursor::live(const log_id& id, std::string_view payload, std::deque<log_output>& out) {
   if (epoch_.empty() && id.offset == 1) epoch_ = id.epoch;  // the first event of a log that was not there
   if (id.epoch == epoch_ && id.offset == next_) {
-    deliver(id.offset, id.tag, std::string{payload}, out);
+    deliver(id.offset, id.tag, std::make_shared<const std::string>(payload), out);
   } else if (id.epoch != epoch_ || !known(id.offset, id.tag)) {
     wants_page_ = true;
   }

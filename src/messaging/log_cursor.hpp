@@ -2,6 +2,7 @@
 // Where a follower of a log is: what it delivers, and when it has to read the log. Sans-io.
 
 #include "messaging/log_id.hpp"
+#include "messaging/log_page.hpp"
 
 #include <tenantry/detail/log_core.hpp>
 #include <tenantry/feed_events.hpp>
@@ -9,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,24 +19,10 @@
 
 namespace tenantry::detail {
 
-struct log_entry {
-  std::uint64_t offset = 0;
-  std::string tag;
-  std::string payload;
-};
-
-/// A part of a log, read at one moment.
-struct log_page {
-  std::string epoch;        // empty: there is no log
-  std::uint64_t top = 0;    // offset of the latest event
-  std::uint64_t first = 0;  // of the first one that is kept; 0: none is
-  std::vector<log_entry> entries;
-};
-
-/// An event, with its id.
+/// An event, with its id. One that was replayed holds the page that it comes from.
 struct logged_payload {
   std::string id;
-  std::string payload;
+  std::shared_ptr<const std::string> payload;
 };
 using log_output = std::variant<logged_payload, gap>;
 
@@ -57,7 +45,7 @@ class log_cursor {
   [[nodiscard]] std::uint64_t page_count(std::uint64_t usual) const noexcept {
     return start_ == start::at_end || start_ == start::at_end_after_gap ? 0 : usual;
   }
-  void page(log_page read, std::deque<log_output>& out);
+  void page(const shared_page& read, std::deque<log_output>& out);
 
   void live(const log_id& id, std::string_view payload, std::deque<log_output>& out);
   /// Something may have been missed.
@@ -70,7 +58,9 @@ class log_cursor {
   void begin_at_end(const log_page& read);
   void reset(const log_page& read, std::deque<log_output>& out);
   void skip_to(std::uint64_t offset, gap_cause why, std::deque<log_output>& out);
-  void deliver(std::uint64_t offset, const std::string& tag, std::string payload, std::deque<log_output>& out);
+  void replay(const shared_page& read, std::deque<log_output>& out);
+  void deliver(std::uint64_t offset, const std::string& tag, std::shared_ptr<const std::string> payload,
+               std::deque<log_output>& out);
   [[nodiscard]] bool known(std::uint64_t offset, std::string_view tag) const noexcept;
   void tell(gap_cause why, std::optional<std::uint64_t> lost, std::deque<log_output>& out);
 

@@ -1,6 +1,8 @@
 #include "messaging/log_state.hpp"
 
 #include "engine/seam.hpp"
+#include "messaging/either_token.hpp"
+#include "messaging/log_id.hpp"
 #include "messaging/scripts.hpp"
 
 #include <tenantry/detail/rendered_name.hpp>
@@ -8,6 +10,10 @@
 #include <tenantry/error.hpp>
 #include <tenantry/observer.hpp>
 
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <memory>
 #include <utility>
 
 namespace tenantry::detail {
@@ -27,7 +33,10 @@ const event_log_options& checked(const event_log_options& how) {
 
 std::vector<std::string_view> views(const std::vector<std::string>& of) { return {of.begin(), of.end()}; }
 
-log_page page_of(const reply& answer) {
+using clock = std::chrono::steady_clock;
+using end_of_wait = shared_log_read::end_of_wait;
+
+shared_page page_of(const reply& answer) {
   log_page read{.epoch = answer[0].str(),
                 .top = static_cast<std::uint64_t>(answer[1].integer()),
                 .first = static_cast<std::uint64_t>(answer[2].integer()),
@@ -39,7 +48,33 @@ log_page page_of(const reply& answer) {
                             .tag = answer[i + 1].str(),
                             .payload = answer[i + 2].str()});
   }
-  return read;
+  return std::make_shared<const log_page>(std::move(read));
+}
+
+/// Half of the time may be spent on waiting for others.
+struct patience {
+  explicit patience(std::chrono::milliseconds timeout) {
+    const auto now = clock::now();
+    if (timeout >= clock::time_point::max() - now) return;
+    deadline = now + timeout;
+    alone_from = now + timeout / 2;
+  }
+  clock::time_point deadline = clock::time_point::max();
+  clock::time_point alone_from = clock::time_point::max();
+};
+
+end_of_wait end_of(clock::time_point now, clock::time_point limit, const std::stop_token& stop) {
+  if (stop.stop_requested()) return end_of_wait::stopped;
+  return now >= limit ? end_of_wait::out_of_time : end_of_wait::none;
+}
+
+/// While `why` is handled. Whose token was triggered fails alone.
+void failed(shared_log_read& mine, const error& why) {
+  if (why.code() == errc::cancelled) {
+    mine.withdraw();
+  } else {
+    mine.failed(std::current_exception());
+  }
 }
 
 }  // namespace
@@ -111,20 +146,73 @@ log_state::call log_state::reading(const tenant_id& tenant, std::uint64_t from, 
   return {.keys = {at, at + "#meta"}, .arguments = {std::to_string(from), std::to_string(count)}};
 }
 
-log_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const {
-  const call made = reading(tenant, from, count);
-  return page_of(
-      redis_.with({.timeout = how_.timeout, .retry = retry::idempotent, .tenant = &tenant, .lane = lane_choice::bulk})
-          .eval(scripts::read_events(), views(made.keys), views(made.arguments)));
+caller log_state::reader(const tenant_id& tenant, time_point deadline, const std::stop_token& stop) const {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock::now());
+  return redis_.with({.timeout = deadline == clock::time_point::max() ? how_.timeout : std::max(left, 1ms),
+                      .stop = stop,
+                      .retry = retry::idempotent,
+                      .tenant = &tenant,
+                      .lane = lane_choice::bulk});
 }
 
-task<log_page> log_state::async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count) const {
-  call made = reading(tenant, from, count);
-  const caller by =
-      redis_.with({.timeout = how_.timeout, .retry = retry::idempotent, .tenant = &tenant, .lane = lane_choice::bulk});
-  auto sent = by.async_eval(scripts::read_events(), std::move(made.keys), std::move(made.arguments));
-  const reply answer = co_await std::move(sent);
-  co_return page_of(answer);
+shared_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count, time_point limit,
+                            const std::stop_token& stop) const {
+  const patience until{how_.timeout};
+  shared_log_read mine{together_, {.tenant = &tenant, .from = from, .count = count}, until.alone_from};
+  for (;;) {
+    const auto now = clock::now();
+    switch (mine.next(now, end_of(now, limit, stop))) {
+      case shared_log_read::step::ask:
+        try {
+          const call made = reading(tenant, from, count);
+          mine.answered(page_of(reader(tenant, until.deadline, stop)
+                                    .eval(scripts::read_events(), views(made.keys), views(made.arguments))));
+        } catch (const error& why) {
+          failed(mine, why);
+        } catch (...) {
+          mine.failed(std::current_exception());
+        }
+        break;
+      case shared_log_read::step::wait:
+        together_.sleep_until(mine.request(), std::min(limit, until.alone_from), stop);
+        break;
+      case shared_log_read::step::done:
+        return mine.result();
+    }
+  }
+}
+task<shared_page> log_state::async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count, time_point limit,
+                                        std::stop_token stop) const {
+  const patience until{how_.timeout};
+  shared_log_read mine{together_, {.tenant = &tenant, .from = from, .count = count}, until.alone_from};
+  bool closed = false;
+  for (;;) {
+    const auto now = clock::now();
+    switch (mine.next(now, closed ? end_of_wait::client_closed : end_of(now, limit, stop))) {
+      case shared_log_read::step::ask:
+        try {
+          call made = reading(tenant, from, count);
+          const caller by = reader(tenant, until.deadline, stop);
+          auto sent = by.async_eval(scripts::read_events(), std::move(made.keys), std::move(made.arguments));
+          const reply answer = co_await std::move(sent);
+          mine.answered(page_of(answer));
+        } catch (const error& why) {
+          failed(mine, why);
+        } catch (...) {
+          mine.failed(std::current_exception());
+        }
+        break;
+      case shared_log_read::step::wait: {
+        const either_token woken{together_.changed(mine.request()), stop};
+        auto waiting = seam::pause(redis_, std::min(limit, until.alone_from), woken.get());
+        const bool open = co_await std::move(waiting);
+        closed = !open;
+        break;
+      }
+      case shared_log_read::step::done:
+        co_return mine.result();
+    }
+  }
 }
 
 log_core::log_core(const client& redis, channel_of where, const event_log_options& how)

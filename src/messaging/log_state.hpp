@@ -1,7 +1,8 @@
 #pragma once
 // A log: where it is, and how it is written and read.
 
-#include "messaging/log_cursor.hpp"
+#include "messaging/log_page.hpp"
+#include "messaging/log_reads.hpp"
 
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
@@ -12,15 +13,18 @@
 
 #include <chrono>
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace tenantry::detail {
 
-/// Does not change. Threads: all members from any thread.
+/// Threads: all members from any thread.
 class log_state {
  public:
+  using time_point = std::chrono::steady_clock::time_point;
+
   log_state(const client& redis, log_core::channel_of where, const event_log_options& how);
 
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
@@ -32,8 +36,12 @@ class log_state {
 
   [[nodiscard]] std::string append(const tenant_id& tenant, std::string_view event, std::string_view once) const;
   [[nodiscard]] task<std::string> async_append(tenant_id tenant, std::string event, std::string once) const;
-  [[nodiscard]] log_page read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const;
-  [[nodiscard]] task<log_page> async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count) const;
+  /// A page that was asked for after this call began, in a read that may be shared with others who ask the same.
+  /// Nothing where the token was triggered, or while it waits for others the time has come.
+  [[nodiscard]] shared_page read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count,
+                                 time_point limit = time_point::max(), const std::stop_token& stop = {}) const;
+  [[nodiscard]] task<shared_page> async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count,
+                                             time_point limit = time_point::max(), std::stop_token stop = {}) const;
 
  private:
   struct call {
@@ -42,11 +50,13 @@ class log_state {
   };
   [[nodiscard]] call appending(const tenant_id& tenant, std::string_view event, std::string_view once) const;
   [[nodiscard]] call reading(const tenant_id& tenant, std::uint64_t from, std::uint64_t count) const;
+  [[nodiscard]] caller reader(const tenant_id& tenant, time_point deadline, const std::stop_token& stop) const;
   [[nodiscard]] std::string appended(const tenant_id& tenant, const reply& answer, std::size_t bytes) const;
 
   const client& redis_;
   const log_core::channel_of where_;
   const event_log_options how_;
+  mutable log_reads together_;
 };
 
 }  // namespace tenantry::detail

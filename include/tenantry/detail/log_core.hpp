@@ -54,7 +54,7 @@ struct follow_options {
 struct follower_counters {
   std::uint64_t delivered = 0;  ///< events
   std::uint64_t replayed = 0;   ///< of them, those that were read from the log
-  std::uint64_t reads = 0;      ///< of the log
+  std::uint64_t reads = 0;      ///< pages of the log that it used; one read of Redis may serve many followers
   std::uint64_t gaps = 0;
   std::uint64_t lost = 0;  ///< events that gaps told of, where the number was known
 };

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -47,7 +48,7 @@ struct follower {
   explicit follower(std::optional<std::string_view> last, std::uint64_t max_replay = 10'000)
       : cursor{last, max_replay} {}
   follower& reads(const td::log_page& read) {
-    cursor.page(read, out);
+    cursor.page(std::make_shared<const td::log_page>(read), out);
     return *this;
   }
   follower& hears(std::uint64_t offset, const std::string& epoch = ours) {
@@ -60,7 +61,7 @@ struct follower {
     for (const td::log_output& each : std::exchange(out, {})) {
       if (!all.empty()) all += ' ';
       if (const auto* event = std::get_if<td::logged_payload>(&each)) {
-        all += event->payload;
+        all += *event->payload;
         last_id = event->id;
       } else {
         const auto& missed = std::get<tn::gap>(each);
