@@ -3,11 +3,29 @@
 #include <tenantry/error.hpp>
 
 #include <functional>
+#include <memory>
+#include <string>
 #include <utility>
 
 namespace tenantry::detail {
 
 using state = log_reads::state;
+
+namespace {
+
+/// Calls `with` with a copy of it, of the type that it has, which shares nothing with it.
+template <class With>
+auto copied(const error& why, With with) {
+  if (const auto* const told = dynamic_cast<const server_error*>(&why)) {
+    return with(server_error{"EVALSHA", told->server_text()});
+  }
+  const std::string text = why.what();
+  if (dynamic_cast<const timeout_error*>(&why)) return with(timeout_error{why.code(), why.execution(), text});
+  if (dynamic_cast<const connection_error*>(&why)) return with(connection_error{why.code(), why.execution(), text});
+  return with(error{why.code(), why.execution(), text});
+}
+
+}  // namespace
 
 std::size_t log_question::hash() const noexcept {
   constexpr std::uint64_t odd = 0x9e3779b97f4a7c15U;
@@ -41,7 +59,7 @@ shared_log_read::step shared_log_read::next(time_point now, end_of_wait why) {
     return step::done;
   }
   if (why == end_of_wait::client_closed) {  // the same is true for those who go with it
-    failed(std::make_exception_ptr(connection_error{errc::closed, execution::not_sent, "the client was closed"}));
+    failed(connection_error{errc::closed, execution::not_sent, "the client was closed"});
     return step::done;
   }
   if (!alone_ && !std::exchange(begun_, true)) together_.begin(mine_);
@@ -58,7 +76,11 @@ void shared_log_read::settle(log_answer with) {
 
 void shared_log_read::answered(shared_page page) { settle({.page = std::move(page), .failure = {}}); }
 
-void shared_log_read::failed(std::exception_ptr why) { settle({.page = {}, .failure = std::move(why)}); }
+void shared_log_read::failed(const error& why) {
+  settle({.page = {}, .failure = copied(why, []<class Error>(const Error& copy) -> std::shared_ptr<const error> {
+                        return std::make_shared<const Error>(copy);
+                      })});
+}
 
 void shared_log_read::withdraw() {
   settled_ = true;
@@ -67,7 +89,7 @@ void shared_log_read::withdraw() {
 
 shared_page shared_log_read::result() const {
   const log_answer& told = settled_ ? own_ : mine_.outcome();
-  if (told.failure) std::rethrow_exception(told.failure);
+  if (told.failure) copied(*told.failure, []<class Error>(const Error& copy) { throw Error{copy}; });
   return told.page;
 }
 

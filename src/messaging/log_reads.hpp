@@ -4,12 +4,12 @@
 #include "engine/seam.hpp"
 #include "messaging/log_page.hpp"
 
+#include <tenantry/error.hpp>
 #include <tenantry/tenant.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
 
 namespace tenantry::detail {
@@ -28,7 +28,7 @@ struct log_question {
 /// One of the two.
 struct log_answer {
   shared_page page;
-  std::exception_ptr failure;
+  std::shared_ptr<const error> failure;
 };
 
 using log_reads = coalescer<log_question, log_answer, 4>;
@@ -54,14 +54,14 @@ class shared_log_read {
 
   /// To ask, once `next` says so: with one of these.
   void answered(shared_page page);
-  void failed(std::exception_ptr why);
+  void failed(const error& why);
   /// It was stopped while it asked, which concerns no other one.
   void withdraw();
 
   /// To wait: until this is no longer in the state of waiting.
   [[nodiscard]] log_reads::request& request() noexcept { return mine_; }
 
-  /// When it is done. Nothing where it was given up. Throws the failure, whoever asked.
+  /// When it is done. Nothing where it was given up. Throws the failure, whoever asked, as an object of its own.
   [[nodiscard]] shared_page result() const;
 
  private:

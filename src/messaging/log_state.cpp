@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <utility>
 
@@ -68,12 +67,12 @@ end_of_wait end_of(clock::time_point now, clock::time_point limit, const std::st
   return now >= limit ? end_of_wait::out_of_time : end_of_wait::none;
 }
 
-/// While `why` is handled. Whose token was triggered fails alone.
+/// Whose token was triggered fails alone.
 void failed(shared_log_read& mine, const error& why) {
   if (why.code() == errc::cancelled) {
     mine.withdraw();
   } else {
-    mine.failed(std::current_exception());
+    mine.failed(why);
   }
 }
 
@@ -169,8 +168,6 @@ shared_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::ui
                                     .eval(scripts::read_events(), views(made.keys), views(made.arguments))));
         } catch (const error& why) {
           failed(mine, why);
-        } catch (...) {
-          mine.failed(std::current_exception());
         }
         break;
       case shared_log_read::step::wait:
@@ -198,8 +195,6 @@ task<shared_page> log_state::async_read(tenant_id tenant, std::uint64_t from, st
           mine.answered(page_of(answer));
         } catch (const error& why) {
           failed(mine, why);
-        } catch (...) {
-          mine.failed(std::current_exception());
         }
         break;
       case shared_log_read::step::wait: {

@@ -9,7 +9,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <optional>
 
@@ -35,9 +34,6 @@ struct follower : reader {
 
 td::shared_page page(std::uint64_t top) {
   return std::make_shared<const td::log_page>(td::log_page{.epoch = "e", .top = top, .first = 1, .entries = {}});
-}
-std::exception_ptr refusal() {
-  return std::make_exception_ptr(tn::server_error{"EVALSHA", "NOPERM this user has no permissions"});
 }
 
 }  // namespace
@@ -96,7 +92,7 @@ TEST_CASE("a failure is thrown by all who share the read, and by nobody else") {
   first.answered(page(5));
   REQUIRE(b.next(start) == step::ask);
   follower next{together};
-  b.failed(refusal());
+  b.failed(tn::server_error{"EVALSHA", "NOPERM this user has no permissions"});
   for (follower* each : {&a, &b}) {
     CHECK(each->next(start) == step::done);
     CHECK_THROWS_AS(each->result(), tn::server_error);
