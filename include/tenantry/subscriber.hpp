@@ -5,6 +5,7 @@
 #include <tenantry/client.hpp>
 #include <tenantry/codec.hpp>
 #include <tenantry/export.hpp>
+#include <tenantry/metrics.hpp>
 #include <tenantry/subscription.hpp>
 #include <tenantry/task.hpp>
 
@@ -30,6 +31,10 @@ struct subscriber_counters {
   std::uint64_t messages = 0;       ///< from Redis
   std::uint64_t deliveries = 0;     ///< to queues of listeners
   std::uint64_t foreign = 0;        ///< messages of a pattern that it does not match, which nobody got
+  /// From the moment in which this process received a message to that in which a listener took it, once for each
+  /// listener. Every message is measured up to 100'000 deliveries a second and connection; of more, messages that are
+  /// spread evenly over the time. Dropped ones are not in it.
+  histogram time_in_queue = {};
 };
 
 namespace detail {

@@ -5,6 +5,7 @@
 #include "engine/coalescer.hpp"
 #include "engine/entropy.hpp"
 #include "engine/fifo.hpp"
+#include "engine/histogram.hpp"
 #include "engine/jitter.hpp"
 #include "engine/parker.hpp"
 #include "engine/push_connection.hpp"

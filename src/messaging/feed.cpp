@@ -24,6 +24,12 @@ feed::feed(std::shared_ptr<topic_hub> hub, const subscription_options& how)
 std::optional<feed_item> feed::take() {
   auto item = queue_.pop();
   empty_.store(queue_.empty(), std::memory_order_release);
+  if (!item) return item;
+  if (const auto* const came = std::get_if<published_ref>(&*item); came != nullptr && (*came)->timed) {
+    const auto took = clock::now() - (*came)->received;
+    queue_.count_time(took);
+    hub_->times().record(took);
+  }
   return item;
 }
 

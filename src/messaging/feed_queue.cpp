@@ -105,6 +105,12 @@ std::optional<feed_item> feed_queue::pop() {
   return feed_item{published_ref{what}};
 }
 
+void feed_queue::count_time(std::chrono::nanoseconds in_queue) noexcept {
+  ++timed_;
+  time_ += in_queue;
+  most_time_ = std::max(most_time_, in_queue);
+}
+
 subscription_counters feed_queue::counters() const noexcept {
   return {.received = received_,
           .delivered = delivered_,
@@ -113,7 +119,10 @@ subscription_counters feed_queue::counters() const noexcept {
           .queued_bytes = bytes_,
           .most_queued = most_queued_,
           .undecodable = undecodable_,
-          .gaps = gaps_};
+          .gaps = gaps_,
+          .timed = timed_,
+          .time_in_queue = time_,
+          .most_time_in_queue = most_time_};
 }
 
 }  // namespace tenantry::detail

@@ -7,6 +7,7 @@
 #include <tenantry/feed_events.hpp>
 #include <tenantry/subscription.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -43,6 +44,8 @@ class feed_queue {
   [[nodiscard]] subscription_counters counters() const noexcept;
   [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }
   void count_undecodable() noexcept { ++undecodable_; }
+  /// For one that was taken.
+  void count_time(std::chrono::nanoseconds in_queue) noexcept;
 
  private:
   struct entry {
@@ -75,6 +78,9 @@ class feed_queue {
   bool over_ = false;
   std::uint64_t undecodable_ = 0;
   std::uint64_t gaps_ = 0;
+  std::uint64_t timed_ = 0;
+  std::chrono::nanoseconds time_{};
+  std::chrono::nanoseconds most_time_{};
 };
 
 }  // namespace tenantry::detail

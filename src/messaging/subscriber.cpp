@@ -46,7 +46,8 @@ clock::time_point limit_of(std::chrono::milliseconds timeout) {
 class subscriber_state {
  public:
   subscriber_state(const client& redis, const subscriber_options& how) : redis_{redis} {
-    for (unsigned i = 0; i < checked(how).connections; ++i) hubs_.push_back(std::make_shared<topic_hub>(redis, how));
+    for (unsigned i = 0; i < checked(how).connections; ++i)
+      hubs_.push_back(std::make_shared<topic_hub>(redis, how, times_));
   }
   subscriber_state(const subscriber_state&) = delete;
   subscriber_state& operator=(const subscriber_state&) = delete;
@@ -113,6 +114,7 @@ class subscriber_state {
   [[nodiscard]] subscriber_counters counters() const {
     subscriber_counters all;
     for (const auto& each : hubs_) each->add_to(all);
+    all.time_in_queue = times_->snapshot();
     return all;
   }
 
@@ -122,6 +124,7 @@ class subscriber_state {
   }
 
   const client& redis_;
+  const std::shared_ptr<histogram_recorder> times_ = std::make_shared<histogram_recorder>();
   std::vector<std::shared_ptr<topic_hub>> hubs_;
 };
 

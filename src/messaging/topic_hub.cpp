@@ -20,8 +20,10 @@ std::size_t index_of(push_kind kind) noexcept { return kind == push_kind::patter
 
 }  // namespace
 
-topic_hub::topic_hub(const client& redis, const subscriber_options& how)
-    : redis_{redis}, how_{.heartbeat = how.heartbeat, .heartbeat_timeout = how.heartbeat_timeout} {}
+topic_hub::topic_hub(const client& redis, const subscriber_options& how, std::shared_ptr<histogram_recorder> times)
+    : redis_{redis},
+      how_{.heartbeat = how.heartbeat, .heartbeat_timeout = how.heartbeat_timeout},
+      times_{std::move(times)} {}
 
 topic* topic_hub::find(push_kind kind, const std::string& name) {
   const auto found = topics_[index_of(kind)].find(name);
@@ -170,8 +172,11 @@ void topic_hub::take(push::message& what, reports& later) {
   const auto now = clock::now();
   const auto all = static_cast<std::uint32_t>(of->feeds.size());
   // One owner for each listener at once, and one for this function.
-  auto* const shared = new published{
-      .channel = std::move(what.channel), .payload = std::move(what.payload), .received = now, .owners = all + 1};
+  auto* const shared = new published{.channel = std::move(what.channel),
+                                     .payload = std::move(what.payload),
+                                     .received = now,
+                                     .owners = all + 1,
+                                     .timed = timed_.next(now, all)};
   std::uint32_t unused = 1;
   std::vector<feed*> ended;
   for (std::size_t i = 0; i < of->feeds.size(); ++i) {

@@ -3,6 +3,7 @@
 
 #include "engine/seam.hpp"
 #include "messaging/feed.hpp"
+#include "messaging/timed_messages.hpp"
 
 #include <tenantry/client.hpp>
 #include <tenantry/feed_events.hpp>
@@ -34,7 +35,7 @@ struct topic {
 /// Threads: all members from any thread.
 class topic_hub : public std::enable_shared_from_this<topic_hub> {
  public:
-  topic_hub(const client& redis, const subscriber_options& how);
+  topic_hub(const client& redis, const subscriber_options& how, std::shared_ptr<histogram_recorder> times);
   topic_hub(const topic_hub&) = delete;
   topic_hub& operator=(const topic_hub&) = delete;
   ~topic_hub() = default;
@@ -49,6 +50,8 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
   /// False when the client is gone, which subscriptions may outlive.
   [[nodiscard]] bool has_client() const noexcept { return !life_.expired(); }
+  /// How long messages of this hub, and of others of its subscriber, waited to be taken.
+  [[nodiscard]] histogram_recorder& times() const noexcept { return *times_; }
   /// Why there is no connection, in words; empty where that is not known.
   [[nodiscard]] std::string trouble() const;
 
@@ -80,10 +83,12 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   const client& redis_;
   const std::weak_ptr<const void> life_ = seam::life(redis_);
   const push_options how_;
+  const std::shared_ptr<histogram_recorder> times_;
   mutable std::mutex mutex_;
   std::array<topics, 2> topics_;  // channels, patterns
   std::unique_ptr<push_connection> connection_;
   bool stopped_ = false;
+  timed_messages timed_;
   std::uint64_t outages_ = 0;
   std::uint64_t messages_ = 0;
   std::uint64_t deliveries_ = 0;

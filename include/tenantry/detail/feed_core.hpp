@@ -26,6 +26,9 @@ struct subscription_counters {
   std::uint64_t most_queued = 0;   ///< at a time
   std::uint64_t undecodable = 0;
   std::uint64_t gaps = 0;
+  std::uint64_t timed = 0;                        ///< of those delivered; see `subscriber_counters::time_in_queue`
+  std::chrono::nanoseconds time_in_queue{};       ///< of these, together
+  std::chrono::nanoseconds most_time_in_queue{};  ///< of one of them
 };
 
 namespace detail {

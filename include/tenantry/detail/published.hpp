@@ -15,6 +15,7 @@ struct published {
   std::string payload;
   std::chrono::steady_clock::time_point received{};
   std::atomic<std::uint32_t> owners{1};
+  bool timed = false;  // whoever takes it measures how long that took
 
   void release(std::uint32_t count = 1) noexcept {
     if (owners.fetch_sub(count, std::memory_order_acq_rel) == count) delete this;
