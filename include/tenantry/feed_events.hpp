@@ -41,6 +41,9 @@ enum class gap_cause : unsigned char {
 
 /// The subscription is back: what was published between `from` and `to` may be missing. What it was about has to be
 /// read again.
+///
+/// Outages between which nothing is there to be taken are told as one, from the beginning of the first, with its cause,
+/// to the end of the last. What came between them and was dropped is told by `lagged`.
 struct gap {
   gap_cause cause = gap_cause::connection_lost;
   std::chrono::steady_clock::time_point from{};

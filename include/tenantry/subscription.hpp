@@ -39,8 +39,9 @@ struct subscription_options {
 ///     for (auto& event : feed) std::visit(..., event);   // message<alarm> | gap | lagged | closed
 ///
 /// Not promised: that nothing is missed. But after each outage there is one `gap`, before the first message that
-/// follows it, and one `lagged` where messages were dropped. Messages of one channel come in the order in which Redis
-/// published them; there is no order between channels. A channel and a pattern that matches it deliver twice.
+/// follows it, and one `lagged` where messages were dropped. What waits to be taken is bounded: between two messages
+/// there is one `gap` at most, and a `lagged` before and after it. Messages of one channel come in the order in which
+/// Redis published them; there is no order between channels. A channel and a pattern that matches it deliver twice.
 ///
 /// What the codec cannot decode is counted and told to the observer, and the next one is taken.
 /// Errors:   none of the connection: these become gaps.

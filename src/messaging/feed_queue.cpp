@@ -1,6 +1,7 @@
 #include "messaging/feed_queue.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace tenantry::detail {
@@ -16,26 +17,67 @@ void feed_queue::drop(published* what) noexcept {
   what->release();
 }
 
-/// Where messages were dropped one after another, with nothing between them, one note tells of all.
-void feed_queue::note_dropped(std::uint64_t position) {
-  const auto after = std::ranges::upper_bound(notes_, position, {}, &note::position);
-  if (after != notes_.begin()) {
-    const auto before = std::prev(after);
-    const bool kept_between = !messages_.empty() && when_full_ == overflow::drop_newest &&
-                              messages_.items().back().position > before->position;
-    if (auto* const same = std::get_if<lagged>(&before->what); same != nullptr && !kept_between) {
+bool feed_queue::after_messages(const note& one) const noexcept {
+  return messages_.empty() || one.position > messages_.items().back().position;
+}
+
+bool feed_queue::before_messages(const note& one) const noexcept {
+  return messages_.empty() || one.position <= messages_.items().front().position;
+}
+
+/// The message of this position, which is behind all others.
+void feed_queue::note_dropped_last(std::uint64_t position) {
+  if (!notes_.empty() && after_messages(notes_.back())) {
+    if (auto* const same = std::get_if<lagged>(&notes_.back().what)) {
       ++same->dropped;
       return;
     }
   }
-  notes_.insert(after, {.position = position, .what = lagged{.dropped = 1}});
+  notes_.push_back({.position = position, .what = lagged{.dropped = 1}});
+}
+
+/// The message of this position, which was before all others, is no longer between the notes around it.
+void feed_queue::join_notes(std::uint64_t dropped) {
+  std::size_t old = 0;
+  while (old < notes_.size() && before_messages(notes_[old])) ++old;
+  const bool at_end = old > 0 && (old == 1 || notes_[old - 1].position <= dropped);
+  if (auto* const same = at_end ? std::get_if<lagged>(&notes_[old - 1].what) : nullptr) {
+    ++same->dropped;
+    return;
+  }
+  lagged before;
+  std::optional<gap> missed;
+  lagged after;
+  bool counted = false;
+  const auto count = [&] {
+    if (!std::exchange(counted, true)) ++(missed ? after : before).dropped;
+  };
+  for (std::size_t i = 0; i < old; ++i) {
+    if (notes_[i].position > dropped) count();
+    if (auto* const next = std::get_if<gap>(&notes_[i].what)) {
+      if (missed) {
+        missed->to = next->to;
+      } else {
+        missed = std::move(*next);
+      }
+    } else {
+      (missed ? after : before).dropped += std::get<lagged>(notes_[i].what).dropped;
+    }
+  }
+  count();
+  std::vector<note> joined;
+  if (before.dropped > 0) joined.push_back({.position = dropped, .what = before});
+  if (missed) joined.push_back({.position = dropped, .what = std::move(*missed)});
+  if (after.dropped > 0) joined.push_back({.position = dropped, .what = after});
+  const auto end = notes_.erase(notes_.begin(), notes_.begin() + static_cast<std::ptrdiff_t>(old));
+  notes_.insert(end, std::make_move_iterator(joined.begin()), std::make_move_iterator(joined.end()));
 }
 
 void feed_queue::drop_oldest() {
   const entry oldest = messages_.front();
   messages_.pop_front();
   bytes_ -= oldest.what->payload.size();
-  note_dropped(oldest.position);
+  join_notes(oldest.position);
   drop(oldest.what);
 }
 
@@ -60,7 +102,7 @@ bool feed_queue::push(published* counted) {
         return false;
     }
     if (full_with(bytes)) {
-      note_dropped(position);
+      note_dropped_last(position);
       drop(counted);
       return true;
     }
@@ -74,7 +116,15 @@ bool feed_queue::push(published* counted) {
 void feed_queue::add(const gap& missed) {
   if (over_) return;
   ++gaps_;
-  notes_.push_back({.position = next_, .what = missed});
+  std::optional<std::size_t> before;
+  for (std::size_t i = notes_.size(); i > 0 && after_messages(notes_[i - 1]); --i) {
+    if (std::holds_alternative<gap>(notes_[i - 1].what)) before = i - 1;
+  }
+  if (!before) {
+    notes_.push_back({.position = next_, .what = missed});
+    return;
+  }
+  std::get<gap>(notes_[*before].what).to = missed.to;
 }
 
 void feed_queue::close(closed how) {

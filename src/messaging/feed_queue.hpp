@@ -17,6 +17,9 @@
 namespace tenantry::detail {
 
 /// Messages up to a bound, and between them what has to be told at that place: gaps, how many were dropped, the end.
+///
+/// Between two messages there is one gap at most, however many there were, with one note of dropped messages before and
+/// one after it: so what waits is bounded.
 class feed_queue {
  public:
   feed_queue(std::size_t capacity, std::size_t capacity_bytes, overflow when_full) noexcept
@@ -61,7 +64,10 @@ class feed_queue {
   [[nodiscard]] bool full_with(std::size_t bytes) const noexcept;
   void drop_oldest();
   void drop(published* what) noexcept;
-  void note_dropped(std::uint64_t position);
+  void note_dropped_last(std::uint64_t position);
+  void join_notes(std::uint64_t dropped);
+  [[nodiscard]] bool after_messages(const note& one) const noexcept;
+  [[nodiscard]] bool before_messages(const note& one) const noexcept;
 
   // What each message touches comes first.
   fifo<entry> messages_;

@@ -25,7 +25,7 @@ struct subscription_counters {
   std::uint64_t queued_bytes = 0;  ///< and their size
   std::uint64_t most_queued = 0;   ///< at a time
   std::uint64_t undecodable = 0;
-  std::uint64_t gaps = 0;
+  std::uint64_t gaps = 0;                         ///< outages, also those that are told as one gap
   std::uint64_t timed = 0;                        ///< of those delivered; see `subscriber_counters::time_in_queue`
   std::chrono::nanoseconds time_in_queue{};       ///< of these, together
   std::chrono::nanoseconds most_time_in_queue{};  ///< of one of them

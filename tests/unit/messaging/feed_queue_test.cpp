@@ -8,9 +8,12 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
-#include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -161,51 +164,185 @@ TEST_CASE("a message lives until its last owner has gone") {
   CHECK(held->payload == "a");
 }
 
-TEST_CASE("whatever happens, counters add up, and what is taken and what is told as dropped is all, in order") {
-  support::random_bytes random;
-  for (int round = 0; round < 300; ++round) {
-    const auto how = static_cast<overflow>(random.below(2));
-    td::feed_queue queue{1 + random.below(5), 1 + random.below(20), how};
-    std::uint64_t sent = 0;
-    std::uint64_t seen = 0;  // the number of the next one, if none was dropped
-    std::uint64_t gaps = 0;
-    std::vector<std::uint64_t> gap_after;
-    const auto take = [&] {
-      auto item = queue.pop();
-      if (!item) return false;
-      if (const auto* came = std::get_if<td::published_ref>(&*item)) {
-        REQUIRE(std::stoull((*came)->payload) == seen);
-        ++seen;
-      } else if (const auto* behind = std::get_if<tn::lagged>(&*item)) {
-        REQUIRE(behind->dropped > 0);
-        seen += behind->dropped;
-      } else {
-        REQUIRE(seen == gap_after[gaps]);
-        ++gaps;
+namespace {
+
+using moment = std::chrono::steady_clock::time_point;
+
+tn::gap outage(int from, int to, tn::gap_cause cause = tn::gap_cause::connection_lost) {
+  return {.cause = cause, .from = moment{std::chrono::seconds{from}}, .to = moment{std::chrono::seconds{to}}};
+}
+
+/// An item in words, a gap with its times.
+std::string in_words(const td::feed_item& item) {
+  if (const auto* came = std::get_if<td::published_ref>(&item)) return (*came)->payload;
+  if (const auto* behind = std::get_if<tn::lagged>(&item)) return '-' + std::to_string(behind->dropped);
+  const auto& missed = std::get<tn::gap>(item);
+  const auto seconds = [](moment when) { return std::to_string(when.time_since_epoch() / std::chrono::seconds{1}); };
+  return "gap" + seconds(missed.from) + ".." + seconds(missed.to);
+}
+
+/// The same queue as a list of all that happened, which nothing is ever taken out of but from the front.
+class naive_queue {
+ public:
+  naive_queue(std::size_t capacity, std::size_t bytes, overflow how) : capacity_{capacity}, bytes_{bytes}, how_{how} {}
+
+  void push(const std::string& payload) {
+    while (how_ == overflow::drop_oldest && !fits(payload.size())) {
+      const auto oldest = std::ranges::find(all_, 'm', &event::kind);
+      if (oldest == all_.end()) break;
+      oldest->kind = 'x';
+    }
+    all_.push_back({.kind = fits(payload.size()) ? 'm' : 'x', .text = payload, .missed = {}});
+  }
+  void add(const tn::gap& missed) { all_.push_back({.kind = 'g', .text = {}, .missed = missed}); }
+
+  std::string pop() {
+    const auto message = std::ranges::find(all_, 'm', &event::kind);
+    const auto first = std::find_if(all_.begin(), message, [](const event& each) { return each.kind == 'g'; });
+    if (const auto dropped = std::count_if(all_.begin(), first, [](const event& each) { return each.kind == 'x'; })) {
+      all_.erase(all_.begin(), first);
+      return '-' + std::to_string(dropped);
+    }
+    if (first != message) {
+      tn::gap whole = first->missed;
+      std::vector<event> left;
+      for (auto each = first; each != message; ++each) {
+        if (each->kind == 'g') {
+          whole.to = each->missed.to;
+        } else {
+          left.push_back(*each);
+        }
       }
-      return true;
+      left.insert(left.end(), message, all_.end());
+      all_ = std::move(left);
+      return in_words(whole);
+    }
+    if (message == all_.end()) return "nothing";
+    const std::string text = message->text;
+    all_.erase(all_.begin());
+    return text;
+  }
+
+ private:
+  struct event {
+    char kind;  // message, gap, or x: dropped
+    std::string text;
+    tn::gap missed;
+  };
+  [[nodiscard]] bool fits(std::size_t bytes) const {
+    std::size_t messages = 0;
+    for (const event& each : all_) {
+      if (each.kind != 'm') continue;
+      ++messages;
+      bytes += each.text.size();
+    }
+    return messages < capacity_ && bytes <= bytes_;
+  }
+
+  std::vector<event> all_;
+  std::size_t capacity_;
+  std::size_t bytes_;
+  overflow how_;
+};
+
+}  // namespace
+
+TEST_CASE("outages with no message between them are one gap: of the first its start and cause, of the last its end") {
+  td::feed_queue queue{10, 100, overflow::drop_oldest};
+  push(queue, {"a"});
+  queue.add(outage(1, 2, tn::gap_cause::server_unsubscribed));
+  queue.add(outage(5, 6));
+  queue.add(outage(8, 9));
+  push(queue, {"b"});
+  queue.add(outage(10, 11));
+  CHECK(queue.counters().gaps == 4);
+  CHECK(in_words(*queue.pop()) == "a");
+  const auto first = queue.pop();
+  REQUIRE(first);
+  CHECK(in_words(*first) == "gap1..9");
+  CHECK(std::get<tn::gap>(*first).cause == tn::gap_cause::server_unsubscribed);
+  CHECK(in_words(*queue.pop()) == "b");
+  CHECK(in_words(*queue.pop()) == "gap10..11");
+  queue.add(outage(12, 13));  // what was taken is not changed any more
+  CHECK(in_words(*queue.pop()) == "gap12..13");
+  CHECK(queue.empty());
+}
+
+TEST_CASE("gaps between which the messages are dropped become one, and what was dropped is told before and after it") {
+  td::feed_queue queue{2, 100, overflow::drop_oldest};
+  push(queue, {"a"});
+  queue.add(outage(1, 2));
+  push(queue, {"b"});
+  queue.add(outage(3, 4));
+  push(queue, {"c", "d"});  // drops a and b
+  CHECK(in_words(*queue.pop()) == "-1");
+  CHECK(in_words(*queue.pop()) == "gap1..4");
+  CHECK(taken(queue) == "-1 c d");
+  td::feed_queue full{1, 100, overflow::drop_newest};
+  push(full, {"a"});
+  full.add(outage(1, 2));
+  push(full, {"b"});  // is dropped
+  full.add(outage(3, 4));
+  push(full, {"c"});
+  CHECK(in_words(*full.pop()) == "a");
+  CHECK(in_words(*full.pop()) == "gap1..4");
+  CHECK(taken(full) == "-2");
+  CHECK(adds_up(queue));
+  CHECK(adds_up(full));
+}
+
+TEST_CASE("what waits for a listener that never reads is bounded, however many outages there are") {
+  for (const overflow how : {overflow::drop_oldest, overflow::drop_newest}) {
+    constexpr std::size_t capacity = 4;
+    td::feed_queue queue{capacity, 100, how};
+    for (int i = 0; i < 10'000; ++i) {
+      queue.add(outage(2 * i, 2 * i + 1));
+      if (i % 3 != 0) push(queue, {"m"});
+    }
+    CHECK(queue.counters().gaps == 10'000);
+    CHECK(queue.counters().queued == capacity);
+    CHECK(adds_up(queue));
+    std::size_t items = 0;
+    while (queue.pop()) ++items;
+    CHECK(items <= capacity + 3 * (capacity + 1));
+  }
+}
+
+TEST_CASE("whatever happens, the queue gives what a list of all that happened gives") {
+  support::random_bytes random;
+  for (int round = 0; round < 2000; ++round) {
+    INFO("round " << round);
+    const auto how = static_cast<overflow>(random.below(2));
+    const std::size_t capacity = 1 + random.below(5);
+    const std::size_t bytes = 1 + random.below(12);
+    td::feed_queue queue{capacity, bytes, how};
+    naive_queue model{capacity, bytes, how};
+    const std::size_t takes = 1 + random.below(6);  // out of so many steps one
+    int time = 0;
+    const auto take = [&] {
+      const auto item = queue.pop();
+      const std::string text = item ? in_words(*item) : "nothing";
+      REQUIRE(text == model.pop());
+      return item.has_value();
     };
-    for (int step = 0; step < 100; ++step) {
-      switch (random.below(5)) {
-        case 0:
-          take();
-          break;
-        case 1:
-          if (random.below(4) == 0) {
-            queue.add({});
-            gap_after.push_back(sent);
-          }
-          break;
-        default:
-          queue.push(message(std::to_string(sent++)));
-          break;
+    for (int step = 0; step < 60; ++step) {
+      if (random.below(takes) == 0) {
+        take();
+      } else if (random.below(3) == 0) {
+        const tn::gap missed = outage(time, time + 1);
+        time += 2;
+        queue.add(missed);
+        model.add(missed);
+      } else {
+        const std::string payload(random.below(5), static_cast<char>('a' + step % 26));
+        queue.push(message(payload));
+        model.push(payload);
       }
       REQUIRE(adds_up(queue));
+      REQUIRE(queue.counters().queued <= capacity);
+      REQUIRE(queue.counters().queued_bytes <= bytes);
     }
     while (take()) continue;
-    INFO("round " << round);
-    REQUIRE(seen == sent);
-    REQUIRE(gaps == gap_after.size());
     REQUIRE(adds_up(queue));
   }
 }
