@@ -26,8 +26,9 @@ enum class overflow : unsigned char {
 };
 
 struct subscription_options {
-  std::size_t capacity = 1024;             ///< messages that wait to be taken
-  std::size_t capacity_bytes = 8U << 20U;  ///< of their payloads
+  std::size_t capacity = 1024;  ///< messages that wait to be taken
+  /// Of their payloads. A message that is larger is dropped alone, or with `disconnect` ends the subscription.
+  std::size_t capacity_bytes = 8U << 20U;
   tenantry::overflow overflow = tenantry::overflow::drop_oldest;
   /// How long `subscribe` waits for the server.
   std::chrono::milliseconds timeout = std::chrono::seconds{5};

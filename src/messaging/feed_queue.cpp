@@ -92,7 +92,8 @@ bool feed_queue::push(published* counted) {
   if (full_with(bytes)) {
     switch (when_full_) {
       case overflow::drop_oldest:
-        while (!messages_.empty() && full_with(bytes)) drop_oldest();
+        if (bytes > capacity_bytes_) break;  // no room could be made: it is dropped alone
+        while (full_with(bytes)) drop_oldest();
         break;
       case overflow::drop_newest:
         break;

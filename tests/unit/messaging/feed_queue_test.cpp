@@ -120,10 +120,33 @@ TEST_CASE("the size of the payloads is a bound of its own, and one that is large
   CHECK(queue.counters().queued_bytes == 6);
   CHECK(taken(queue) == "-1 bbbb cc");
   push(queue, {"dd", "123456789", "ee"});
-  CHECK(taken(queue) == "-2 ee");
+  CHECK(taken(queue) == "dd -1 ee");
+  CHECK(queue.counters().dropped == 2);
   td::feed_queue first{10, 8, overflow::drop_newest};
   push(first, {"aaaa", "123456789", "bbbb"});
   CHECK(taken(first) == "aaaa -1 bbbb");
+  CHECK(adds_up(queue));
+}
+
+TEST_CASE("with drop_oldest a message that no queue could hold leaves the queue as it is, and is told in its place") {
+  td::feed_queue queue{2, 8, overflow::drop_oldest};
+  push(queue, {"a", "bb", "123456789"});
+  CHECK(queue.counters().queued == 2);
+  CHECK(queue.counters().queued_bytes == 3);
+  CHECK(queue.counters().dropped == 1);
+  push(queue, {"123456789"});
+  CHECK(taken(queue) == "a bb -2");
+  push(queue, {"a", "123456789", "b"});
+  queue.add({});
+  push(queue, {"123456789", "c"});  // drops a: the one after it is next to it now
+  CHECK(taken(queue) == "-2 b gap -1 c");
+  push(queue, {"123456789"});
+  CHECK(taken(queue) == "-1");
+  push(queue, {"12345678"});  // as large as all of it
+  CHECK(taken(queue) == "12345678");
+  td::feed_queue slow{2, 8, overflow::disconnect};
+  push(slow, {"a", "123456789"});
+  CHECK(taken(slow) == "a closed");
   CHECK(adds_up(queue));
 }
 
@@ -187,10 +210,8 @@ class naive_queue {
   naive_queue(std::size_t capacity, std::size_t bytes, overflow how) : capacity_{capacity}, bytes_{bytes}, how_{how} {}
 
   void push(const std::string& payload) {
-    while (how_ == overflow::drop_oldest && !fits(payload.size())) {
-      const auto oldest = std::ranges::find(all_, 'm', &event::kind);
-      if (oldest == all_.end()) break;
-      oldest->kind = 'x';
+    if (how_ == overflow::drop_oldest && payload.size() <= bytes_) {
+      while (!fits(payload.size())) std::ranges::find(all_, 'm', &event::kind)->kind = 'x';
     }
     all_.push_back({.kind = fits(payload.size()) ? 'm' : 'x', .text = payload, .missed = {}});
   }
