@@ -176,14 +176,13 @@ class coalescer {
   std::stop_token changed(request& mine) {
     shard& in = shard_of(mine);
     const std::lock_guard held{in.mutex};
-    std::stop_source source;
-    std::stop_token token = source.get_token();  // NOLINT(misc-const-correctness): returned
     if (mine.now() == state::waits) {
-      mine.wake_ = std::move(source);
-    } else {
-      source.request_stop();
+      mine.wake_ = std::stop_source{};
+      return mine.wake_.get_token();
     }
-    return token;
+    const std::stop_source over;
+    over.request_stop();
+    return over.get_token();
   }
 
   /// How many wait for the call after that of this leader.
