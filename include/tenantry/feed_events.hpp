@@ -62,7 +62,7 @@ struct lagged {
 enum class closed_cause : unsigned char {
   slow,     ///< the queue was full, and the subscription is `overflow::disconnect`
   refused,  ///< the server does not allow it, at first or no longer: `why`
-  stopped,  ///< the subscriber ended
+  stopped,  ///< the subscriber ended, the client was closed, or this is the child of a fork: `why`
 };
 
 /// The last one: nothing follows.

@@ -5,6 +5,7 @@
 #include "engine/coalescer.hpp"
 #include "engine/entropy.hpp"
 #include "engine/fifo.hpp"
+#include "engine/fork_count.hpp"
 #include "engine/histogram.hpp"
 #include "engine/jitter.hpp"
 #include "engine/parker.hpp"

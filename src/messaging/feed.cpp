@@ -33,6 +33,15 @@ std::optional<feed_item> feed::take() {
   return item;
 }
 
+/// In the child of a fork all that is left of it is its end.
+std::optional<feed_item> feed::end_in_child() {
+  if (over_in_child_.exchange(true)) return std::nullopt;
+  return closed{
+      .cause = closed_cause::stopped,
+      .why = std::make_shared<const error>(errc::forked, execution::not_sent,
+                                           "the process was forked; the child needs a subscriber of its own")};
+}
+
 /// Everyone looks again. Coroutines are only marked as ready here: none runs on this thread.
 void feed::notify(std::unique_lock<std::mutex> held) {
   empty_.store(queue_.empty(), std::memory_order_release);
@@ -45,6 +54,7 @@ void feed::notify(std::unique_lock<std::mutex> held) {
 }
 
 std::optional<feed_item> feed::next(time_point limit, const std::stop_token& stop) {
+  if (hub_->forked()) return end_in_child();
   if (limit == no_wait && empty_.load(std::memory_order_acquire)) return std::nullopt;
   const auto look_again = [this] {
     const std::lock_guard held{mutex_};
@@ -72,6 +82,7 @@ std::stop_token feed::changed() {
 }
 
 task<std::optional<feed_item>> feed::async_next(std::shared_ptr<feed> self, time_point limit, std::stop_token stop) {
+  if (self->hub_->forked()) co_return self->end_in_child();
   for (;;) {
     std::stop_source wake{std::nostopstate};
     {
@@ -106,7 +117,17 @@ void feed::forget(const std::stop_source& wake) {
   std::erase(wake_, wake);
 }
 
+void feed::drop(std::shared_ptr<feed> last) noexcept {
+  last->unsubscribe();
+  // The fork may have met a change of the queue half done: it stays as it is.
+  if (feed* const self = last.get(); self->hub_->forked()) self->kept_ = std::move(last);
+}
+
 void feed::unsubscribe() noexcept {
+  if (hub_->forked()) {
+    over_in_child_ = true;
+    return;
+  }
   hub_->leave(*this);
   std::unique_lock held{mutex_};
   queue_.clear();
@@ -114,6 +135,7 @@ void feed::unsubscribe() noexcept {
 }
 
 subscription_counters feed::counters() const {
+  if (hub_->forked()) return {};
   const std::lock_guard held{mutex_};
   return queue_.counters();
 }

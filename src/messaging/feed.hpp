@@ -38,6 +38,8 @@ class feed {
   void unsubscribe() noexcept;
   [[nodiscard]] subscription_counters counters() const;
   void undecodable(const published_ref& what, std::string_view why);
+  /// Whoever listened does not any more.
+  static void drop(std::shared_ptr<feed> last) noexcept;
 
   // For whoever subscribes: until the server has confirmed or refused it. What it was refused for, or nothing.
   enum class state : unsigned char { pending, active, refused };
@@ -63,6 +65,7 @@ class feed {
 
  private:
   std::optional<feed_item> take();
+  std::optional<feed_item> end_in_child();
   void client_closed();
   void notify(std::unique_lock<std::mutex> held);
   void forget(const std::stop_source& wake);
@@ -78,7 +81,9 @@ class feed {
   std::condition_variable changed_;
   const std::shared_ptr<topic_hub> hub_;
   std::shared_ptr<const error> why_;
-  time_point next_report_{};  // of what cannot be decoded
+  std::atomic<bool> over_in_child_ = false;  // of a fork
+  std::shared_ptr<feed> kept_;               // itself, there
+  time_point next_report_{};                 // of what cannot be decoded
 };
 
 }  // namespace tenantry::detail

@@ -131,12 +131,12 @@ class subscriber_state {
 feed_core::feed_core(std::shared_ptr<feed> mine) noexcept : feed_{std::move(mine)} {}
 feed_core::feed_core(feed_core&&) noexcept = default;
 feed_core& feed_core::operator=(feed_core&& from) noexcept {
-  if (feed_ && feed_ != from.feed_) feed_->unsubscribe();
+  if (feed_ && feed_ != from.feed_) feed::drop(std::move(feed_));
   feed_ = std::move(from.feed_);
   return *this;
 }
 feed_core::~feed_core() {
-  if (feed_) feed_->unsubscribe();
+  if (feed_) feed::drop(std::move(feed_));
 }
 
 std::optional<feed_item> feed_core::next(time_point limit, const std::stop_token& stop) {

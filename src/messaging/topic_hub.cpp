@@ -77,6 +77,7 @@ void topic_hub::remove(feed& one, reports& later) noexcept {
 }
 
 void topic_hub::leave(feed& one) noexcept {
+  if (forked()) return;
   reports told_later;
   {
     const std::lock_guard held{mutex_};
@@ -87,6 +88,11 @@ void topic_hub::leave(feed& one) noexcept {
 }
 
 void topic_hub::stop() {
+  if (forked()) {
+    if (connection_) connection_->abandon();  // it is the parent's
+    kept_ = shared_from_this();               // the fork may have met a change of it half done
+    return;
+  }
   std::unique_ptr<push_connection> ending;
   reports told_later;
   {
@@ -107,11 +113,7 @@ void topic_hub::stop() {
     subscriptions_ = 0;
     ending = std::move(connection_);
   }
-  if (ending && seam::forked(redis_)) {
-    ending->abandon();
-    static_cast<void>(ending.release());  // it is the parent's
-    return;
-  }
+  ending.reset();
   tell(told_later);
 }
 
@@ -251,6 +253,7 @@ std::string topic_hub::trouble() const {
 }
 
 void topic_hub::add_to(subscriber_counters& all) const {
+  if (forked()) return;
   const std::lock_guard held{mutex_};
   if (connection_ && connection_->connected_as()) ++all.connections;
   all.outages += outages_;

@@ -43,7 +43,8 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   /// From now on it is told of everything, until `leave`.
   void join(feed& one, push_kind kind, const std::string& name, const tenant_id& tenant);
   void leave(feed& one) noexcept;
-  /// Closes all listeners and the connection. Idempotent; not on the I/O thread.
+  /// Closes all listeners and the connection. Idempotent; not on the I/O thread. In the child of a fork: closes the
+  /// descriptor, and leaves the rest as it is.
   void stop();
 
   void add_to(subscriber_counters& all) const;
@@ -52,6 +53,8 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   [[nodiscard]] bool has_client() const noexcept { return !life_.expired(); }
   /// How long messages of this hub, and of others of its subscriber, waited to be taken.
   [[nodiscard]] histogram_recorder& times() const noexcept { return *times_; }
+  /// True in the child of a fork, where no thread delivers, and the parent's locks may be held for ever.
+  [[nodiscard]] bool forked() const noexcept { return fork_count() != forks_; }
   /// Why there is no connection, in words; empty where that is not known.
   [[nodiscard]] std::string trouble() const;
 
@@ -84,6 +87,8 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   const std::weak_ptr<const void> life_ = seam::life(redis_);
   const push_options how_;
   const std::shared_ptr<histogram_recorder> times_;
+  const std::uint64_t forks_ = fork_count();
+  std::shared_ptr<topic_hub> kept_;  // itself, in the child of a fork
   mutable std::mutex mutex_;
   std::array<topics, 2> topics_;  // channels, patterns
   std::unique_ptr<push_connection> connection_;
