@@ -18,6 +18,7 @@ set(floor_names_files
     json_codec.hpp
     key.hpp
     key_schema.hpp
+    placement.hpp
     sse.hpp
     tag.hpp
     tenant.hpp

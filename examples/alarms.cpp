@@ -74,6 +74,12 @@ int main(int argc, char** argv) try {
   const auto first = feed.next_for(5s);
   std::cout << (first ? describe(*first) : "nothing") << '\n';
 
+  const tenantry::publisher to_shard{redis, {.scope = tenantry::channel_scope::shard}};
+  auto on_shard = sub.subscribe<alarm_event>(alarms(acme), {.scope = tenantry::channel_scope::shard});
+  to_shard.publish(alarms(acme), alarm_event{.gateway = "gw-8", .level = 1});
+  const auto second = on_shard.next_for(5s);
+  std::cout << (second ? describe(*second) : "nothing") << '\n';
+
   tenantry::thread_pool pool{1};
   std::atomic<int> heard = 0;
   tenantry::feed_loop loop{sub.subscribe<alarm_event>(alarms(acme)), pool.get_executor(), [&](auto&) { ++heard; }};
@@ -89,7 +95,7 @@ int main(int argc, char** argv) try {
 
   for (int i = 0; i < 1000 && heard < 3; ++i) std::this_thread::sleep_for(5ms);
   loop.stop();
-  return first && heard == 3 && stale.find("event: gap") != std::string::npos ? 0 : 1;
+  return first && second && heard == 3 && stale.find("event: gap") != std::string::npos ? 0 : 1;
 } catch (const tenantry::error& failure) {
   std::cerr << to_string(failure.code()) << ": " << failure.what() << '\n';
   return 1;

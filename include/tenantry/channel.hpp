@@ -5,12 +5,20 @@
 #include <tenantry/detail/schema_base.hpp>
 #include <tenantry/export.hpp>
 #include <tenantry/fixed_string.hpp>
+#include <tenantry/placement.hpp>
 
 #include <concepts>
 #include <functional>
 #include <string_view>
 
 namespace tenantry {
+
+/// Where a channel is known. The same name may be one of each, and they have nothing to do with each other: what is
+/// published on one does not reach who listens to the other.
+enum class channel_scope : unsigned char {
+  global,  ///< in all of a cluster: each message goes to each of its nodes (PUBLISH)
+  shard,   ///< on the nodes of the channel's slot only (SPUBLISH), so that a cluster carries more as it grows
+};
 
 /// A channel of one tenant, made by a `channel_schema`.
 class TENANTRY_EXPORT channel : public detail::rendered_name<channel> {
@@ -47,9 +55,11 @@ class TENANTRY_EXPORT channel_pattern : public detail::rendered_name<channel_pat
 ///
 ///     inline constexpr channel_schema<"alarms:{tenant}"> alarms;
 ///     channel c = alarms(acme);   // alarms:acme
-template <fixed_string Text>
-class channel_schema : public detail::schema_base<Text, false> {
-  using base = detail::schema_base<Text, false>;
+///
+/// With `placement::tenant` the shard channels of a tenant share one slot: `alarms:{acme}`.
+template <fixed_string Text, placement Placement = placement::spread>
+class channel_schema : public detail::schema_base<Text, Placement == placement::tenant> {
+  using base = detail::schema_base<Text, Placement == placement::tenant>;
 
  public:
   /// The channel of these arguments. Errors: invalid_name for an empty text or a negative number.

@@ -4,14 +4,9 @@
 #include <tenantry/detail/schema_base.hpp>
 #include <tenantry/fixed_string.hpp>
 #include <tenantry/key.hpp>
+#include <tenantry/placement.hpp>
 
 namespace tenantry {
-
-/// Where a schema's keys live in a Redis Cluster.
-enum class placement {
-  spread,  ///< every key has its own slot: `kpi:acme:portfolio`
-  tenant,  ///< all keys of a tenant share one slot, and its load: `kpi:{acme}:portfolio`
-};
 
 /// The shape of a family of keys, checked at compile time.
 ///

@@ -29,6 +29,8 @@ struct publisher_options {
   std::size_t max_payload = 64U << 10U;
   /// Instead of `client_options::timeout`.
   std::chrono::milliseconds timeout = std::chrono::seconds{1};
+  /// Where all that it publishes is known: it reaches subscriptions of the same scope only.
+  channel_scope scope = channel_scope::global;
 };
 
 /// A message that is to be published with others.
@@ -49,7 +51,7 @@ struct outgoing {
 /// Cost:     one round trip.
 /// Threads:  safe on one object from many threads.
 /// Lifetime: the client must outlive it and its tasks.
-/// Source:   PUBLISH (Redis 7.0).
+/// Source:   PUBLISH, SPUBLISH (Redis 7.0).
 class TENANTRY_EXPORT publisher {
  public:
   /// Errors: invalid_option, naming the field.

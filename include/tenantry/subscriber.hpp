@@ -63,7 +63,7 @@ class subscriber_state;
 /// threads
 ///           go on until the subscriber ends. Not to be destroyed on the I/O thread. Its subscriptions are closed with
 ///           it.
-/// Source:   SUBSCRIBE, PSUBSCRIBE (Redis 7.0).
+/// Source:   SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE (Redis 7.0).
 class TENANTRY_EXPORT subscriber {
  public:
   /// Errors: invalid_option, naming the field.
@@ -89,6 +89,7 @@ class TENANTRY_EXPORT subscriber {
 
   /// All channels of a tenant that a schema renders: `alarms.all(acme)`. Costs the server a comparison for each message
   /// that anybody publishes.
+  /// Errors: also invalid_option for `channel_scope::shard`, which has no patterns.
   template <class T, codec_of<T> Codec = default_codec<T>>
   [[nodiscard]] subscription<T, Codec> subscribe(const channel_pattern& to, const subscription_options& how = {}) {
     return subscription<T, Codec>{listen(to, how)};

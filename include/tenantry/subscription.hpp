@@ -1,6 +1,7 @@
 #pragma once
 // One listener of a subscriber.
 
+#include <tenantry/channel.hpp>
 #include <tenantry/codec.hpp>
 #include <tenantry/detail/event_iterator.hpp>
 #include <tenantry/detail/feed_core.hpp>
@@ -32,6 +33,8 @@ struct subscription_options {
   tenantry::overflow overflow = tenantry::overflow::drop_oldest;
   /// How long `subscribe` waits for the server.
   std::chrono::milliseconds timeout = std::chrono::seconds{5};
+  /// Where the channel is known. There are no patterns of shard channels.
+  channel_scope scope = channel_scope::global;
 };
 
 /// A listener with a queue of its own. Destroying it ends the subscription.

@@ -26,6 +26,7 @@
 #include <tenantry/key_schema.hpp>
 #include <tenantry/metrics.hpp>
 #include <tenantry/observer.hpp>
+#include <tenantry/placement.hpp>
 #include <tenantry/publisher.hpp>
 #include <tenantry/rate_decision.hpp>
 #include <tenantry/rate_limiter.hpp>

@@ -10,6 +10,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
+std::string_view command_of(channel_scope scope) noexcept {
+  return scope == channel_scope::shard ? "SPUBLISH" : "PUBLISH";
+}
+
 void tell(const client& redis, const channel& to, std::size_t bytes, std::int64_t receivers) {
   if (!detail::seam::observed(redis)) return;
   const tenant_id tenant = to.tenant();
@@ -39,7 +43,7 @@ command publisher::made(const channel& to, std::string_view payload) const {
     throw invalid_option{"a payload of " + std::to_string(payload.size()) +
                          " bytes is over publisher_options.max_payload, " + std::to_string(how_.max_payload)};
   }
-  return command{"PUBLISH", to.str(), payload};
+  return command{command_of(how_.scope), to.str(), payload};
 }
 
 std::uint64_t publisher::publish(const channel& to, std::string_view payload) const {
@@ -64,7 +68,7 @@ std::vector<std::uint64_t> publisher::publish_all(std::span<const outgoing> mess
   std::vector<std::uint64_t> receivers;
   receivers.reserve(replies.size());
   for (std::size_t i = 0; i < replies.size(); ++i) {
-    if (replies[i].is_error()) throw server_error{"PUBLISH", replies[i].error_text()};
+    if (replies[i].is_error()) throw server_error{command_of(how_.scope), replies[i].error_text()};
     receivers.push_back(static_cast<std::uint64_t>(replies[i].integer()));
     tell(*redis_, messages[i].to, messages[i].payload.size(), replies[i].integer());
   }

@@ -36,6 +36,16 @@ const subscriber_options& checked(const subscriber_options& how) {
   return how;
 }
 
+push_kind kind_of(const channel&, const subscription_options& how) noexcept {
+  return how.scope == channel_scope::shard ? push_kind::shard : push_kind::channel;
+}
+push_kind kind_of(const channel_pattern&, const subscription_options& how) {
+  if (how.scope == channel_scope::shard) {
+    throw invalid_option{"subscription_options.scope is shard: there are no patterns of shard channels"};
+  }
+  return push_kind::pattern;
+}
+
 clock::time_point limit_of(std::chrono::milliseconds timeout) {
   const auto now = clock::now();
   return timeout < clock::time_point::max() - now ? now + timeout : clock::time_point::max();
@@ -59,8 +69,9 @@ class subscriber_state {
   }
 
   template <class Name>
-  std::shared_ptr<feed> join(const Name& to, push_kind kind, const subscription_options& how) {
+  std::shared_ptr<feed> join(const Name& to, const subscription_options& how) {
     seam::check_open(redis_);
+    const push_kind kind = kind_of(to, how);
     const tenant_id tenant = to.tenant();
     const auto& hub = hub_of(tenant);
     auto one = std::make_shared<feed>(hub, checked(how));
@@ -89,16 +100,15 @@ class subscriber_state {
   }
 
   template <class Name>
-  feed_core listen(const Name& to, push_kind kind, const subscription_options& how) {
-    auto one = join(to, kind, how);
+  feed_core listen(const Name& to, const subscription_options& how) {
+    auto one = join(to, how);
     one->wait_settled(limit_of(how.timeout));
     return result(std::move(one), to);
   }
 
   template <class Name>
-  static task<feed_core> async_listen(std::shared_ptr<subscriber_state> self, Name to, push_kind kind,
-                                      subscription_options how) {
-    auto one = self->join(to, kind, how);
+  static task<feed_core> async_listen(std::shared_ptr<subscriber_state> self, Name to, subscription_options how) {
+    auto one = self->join(to, how);
     const auto limit = limit_of(how.timeout);
     for (;;) {
       const std::stop_token changed = one->changed();
@@ -186,16 +196,16 @@ subscriber::subscriber(const client& redis, const subscriber_options& how)
 subscriber::~subscriber() { state_->stop(); }
 
 detail::feed_core subscriber::listen(const channel& to, const subscription_options& how) {
-  return state_->listen(to, detail::push_kind::channel, how);
+  return state_->listen(to, how);
 }
 detail::feed_core subscriber::listen(const channel_pattern& to, const subscription_options& how) {
-  return state_->listen(to, detail::push_kind::pattern, how);
+  return state_->listen(to, how);
 }
 task<detail::feed_core> subscriber::async_listen(channel to, subscription_options how) {
-  return detail::subscriber_state::async_listen(state_, std::move(to), detail::push_kind::channel, how);
+  return detail::subscriber_state::async_listen(state_, std::move(to), how);
 }
 task<detail::feed_core> subscriber::async_listen(channel_pattern to, subscription_options how) {
-  return detail::subscriber_state::async_listen(state_, std::move(to), detail::push_kind::pattern, how);
+  return detail::subscriber_state::async_listen(state_, std::move(to), how);
 }
 
 subscriber_counters subscriber::counters() const { return state_->counters(); }

@@ -16,7 +16,20 @@ namespace {
 
 std::int64_t as_integer(std::uint64_t count) noexcept { return static_cast<std::int64_t>(count); }
 
-std::size_t index_of(push_kind kind) noexcept { return kind == push_kind::pattern ? 1 : 0; }
+std::size_t index_of(push_kind kind) noexcept { return static_cast<std::size_t>(kind); }
+
+/// What the server was asked for.
+std::string_view command_of(push_kind kind) noexcept {
+  switch (kind) {
+    case push_kind::channel:
+      return "SUBSCRIBE";
+    case push_kind::pattern:
+      return "PSUBSCRIBE";
+    case push_kind::shard:
+      break;
+  }
+  return "SSUBSCRIBE";
+}
 
 }  // namespace
 
@@ -229,7 +242,7 @@ void topic_hub::confirm(push_kind kind, const std::string& name, reports& later)
 void topic_hub::refuse(push_kind kind, const std::string& name, const std::string& text, reports& later) {
   topic* const of = find(kind, name);
   if (of == nullptr) return;
-  const auto why = std::make_shared<const server_error>(kind == push_kind::pattern ? "PSUBSCRIBE" : "SUBSCRIBE", text);
+  const auto why = std::make_shared<const server_error>(command_of(kind), text);
   const std::vector<feed*> all = of->feeds;
   for (feed* each : all) {
     each->end({.cause = closed_cause::refused, .why = why});

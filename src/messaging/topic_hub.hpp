@@ -22,7 +22,7 @@
 
 namespace tenantry::detail {
 
-/// A channel or pattern and its listeners, of which the server knows one.
+/// A channel, pattern or shard channel and its listeners, of which the server knows one.
 struct topic {
   push_kind kind = push_kind::channel;
   std::string name;
@@ -90,7 +90,7 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   const std::uint64_t forks_ = fork_count();
   std::shared_ptr<topic_hub> kept_;  // itself, in the child of a fork
   mutable std::mutex mutex_;
-  std::array<topics, 2> topics_;  // channels, patterns
+  std::array<topics, 3> topics_;  // by kind
   std::unique_ptr<push_connection> connection_;
   bool stopped_ = false;
   timed_messages timed_;

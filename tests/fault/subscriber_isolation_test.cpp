@@ -14,6 +14,7 @@
 #include <tenantry/tenant.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -166,18 +167,20 @@ TEST_CASE("messages that a server sends for channels that nobody here listens to
 }
 
 TEST_CASE("one refused channel among many that are subscribed together fails alone") {
+  tn::subscription_options how = roomy;
+  how.scope = GENERATE(tn::channel_scope::global, tn::channel_scope::shard);
   const restricted with;
   with.allow("&alarms:*", "&news:acme:*");
   const tn::client redis{with.limited()};
   tn::subscriber sub{redis};
   CHECK(refusal([&] { return sub.subscribe<std::string>(news.all(globex)); }) == tn::errc::no_permission);
-  CHECK(refusal([&] { return tn::sync_wait(sub.async_subscribe<std::string>(news(globex, "x"))); }) ==
+  CHECK(refusal([&] { return tn::sync_wait(sub.async_subscribe<std::string>(news(globex, "x"), how)); }) ==
         tn::errc::no_permission);
   std::vector<std::future<bool>> calls;
   for (int i = 0; i < 40; ++i) {
     calls.push_back(support::on_thread([&, i] {
       const auto& who = i % 4 == 0 ? globex : acme;
-      const auto code = refusal([&] { return sub.subscribe<std::string>(news(who, std::to_string(i)), roomy); });
+      const auto code = refusal([&] { return sub.subscribe<std::string>(news(who, std::to_string(i)), how); });
       return code == (i % 4 == 0 ? tn::errc::no_permission : tn::errc{});
     }));
   }

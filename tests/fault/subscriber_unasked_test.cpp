@@ -4,8 +4,8 @@
 #include "support/fault_proxy.hpp"
 #include "support/feeds.hpp"
 #include "support/listener.hpp"
+#include "support/obedient_server.hpp"
 #include "support/redis_probe.hpp"
-#include "support/scripted_server.hpp"
 
 #include <tenantry/client.hpp>
 #include <tenantry/observer.hpp>
@@ -15,116 +15,31 @@
 #include <tenantry/testing/redis_server.hpp>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 
-#include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cstddef>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <variant>
-#include <vector>
 
 namespace {
 
 namespace tn = tenantry;
 using namespace std::chrono_literals;
 using support::alarms;
+using support::announced;
+using support::bulk;
 using support::eventually;
 using support::listening;
+using support::message_on;
 using support::news;
 using support::next_of;
+using support::obedient_server;
 using support::text_feed;
 
 const tn::tenant_id acme{"acme"};
 const tn::tenant_id globex{"globex"};
-
-std::string bulk(std::string_view text) {
-  return "$" + std::to_string(text.size()) + "\r\n" + std::string{text} + "\r\n";
-}
-std::string announced(std::string_view what, std::string_view name) {
-  return "*3\r\n" + bulk(what) + bulk(name) + ":1\r\n";
-}
-std::string message_on(std::string_view name, std::string_view payload) {
-  return "*3\r\n" + bulk("message") + bulk(name) + bulk(payload);
-}
-
-/// Confirms whatever it is asked for, and says more when it is told to.
-class obedient_server {
- public:
-  [[nodiscard]] std::string url() const { return server_.url(); }
-  [[nodiscard]] int connections() const { return server_.connections(); }
-
-  /// To the one that listens, now.
-  void say(std::string_view bytes) {
-    const std::lock_guard held{mutex_};
-    REQUIRE(listens_ != nullptr);
-    listens_->send(bytes);
-  }
-  /// Confirmations are kept back from now on.
-  void hold_back() {
-    const std::lock_guard held{mutex_};
-    holds_back_ = true;
-  }
-  /// What was kept back is said.
-  void go_on() {
-    const std::lock_guard held{mutex_};
-    holds_back_ = false;
-    listens_->send(kept_);
-    kept_.clear();
-  }
-  /// Whoever leaves a channel gets this before the confirmation.
-  void say_before_leaving(std::string bytes) {
-    const std::lock_guard held{mutex_};
-    before_leaving_ = std::move(bytes);
-  }
-  /// How often it was asked exactly this.
-  [[nodiscard]] std::size_t asked(std::string_view words) const {
-    const std::lock_guard held{mutex_};
-    return static_cast<std::size_t>(std::ranges::count(asked_, words));
-  }
-
- private:
-  void play(support::peer& client) {
-    if (!client.greet()) return;
-    for (std::string words = client.command(); !words.empty(); words = client.command()) {
-      const std::lock_guard held{mutex_};
-      listens_ = &client;
-      asked_.push_back(words);
-      std::string what = words.substr(0, words.find(' '));
-      std::ranges::transform(what, what.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-      if (what == "ping") {
-        client.send("*2\r\n" + bulk("pong") + bulk(""));
-        continue;
-      }
-      std::string answer;
-      if (what.find("unsubscribe") != std::string::npos) answer = before_leaving_;
-      for (std::size_t at = words.find(' '); at != std::string::npos;) {
-        const std::size_t end = words.find(' ', at + 1);
-        answer += announced(what, words.substr(at + 1, end == std::string::npos ? end : end - at - 1));
-        at = end;
-      }
-      if (holds_back_) {
-        kept_ += answer;
-      } else {
-        client.send(answer);
-      }
-    }
-    const std::lock_guard held{mutex_};
-    listens_ = nullptr;
-  }
-
-  mutable std::mutex mutex_;
-  std::vector<std::string> asked_;
-  std::string kept_;
-  std::string before_leaving_;
-  bool holds_back_ = false;
-  support::peer* listens_ = nullptr;
-  support::scripted_server server_{[this](support::peer& client, int) { play(client); }};  // last: it uses the others
-};
 
 std::optional<tn::gap_cause> gap_of(text_feed& from) {
   const auto event = from.next_for(20s);
@@ -135,6 +50,10 @@ std::optional<tn::gap_cause> gap_of(text_feed& from) {
 }  // namespace
 
 TEST_CASE("a channel that the server ends unasked is subscribed again, and only its listeners get a gap, one each") {
+  const auto scope = GENERATE(tn::channel_scope::global, tn::channel_scope::shard);
+  const bool shard = scope == tn::channel_scope::shard;
+  const tn::subscription_options here{.scope = scope};
+  const tn::subscription_options elsewhere{.scope = shard ? tn::channel_scope::global : tn::channel_scope::shard};
   const support::must_end watch;
   obedient_server server;
   support::listener heard;
@@ -142,18 +61,21 @@ TEST_CASE("a channel that the server ends unasked is subscribed again, and only 
   options.observer = heard.ear();
   const tn::client redis{options};
   tn::subscriber sub{redis};
-  auto first = sub.subscribe<std::string>(alarms(acme));
-  auto second = sub.subscribe<std::string>(alarms(acme));
-  auto other = sub.subscribe<std::string>(alarms(globex));
-  auto pattern = sub.subscribe<std::string>(news.all(acme));
+  auto first = sub.subscribe<std::string>(alarms(acme), here);
+  auto second = sub.subscribe<std::string>(alarms(acme), here);
+  auto other = sub.subscribe<std::string>(alarms(globex), here);
+  auto namesake = sub.subscribe<std::string>(alarms(acme), elsewhere);
+  const std::string asks = shard ? "SSUBSCRIBE" : "SUBSCRIBE";
+  const std::string message = shard ? "smessage" : "message";
   server.hold_back();
-  server.say(announced("unsubscribe", "alarms:acme"));
-  REQUIRE(eventually([&] { return server.asked("SUBSCRIBE alarms:acme") == 2; }));
-  auto joins = support::on_thread([&] { return sub.subscribe<std::string>(alarms(acme)); });
+  server.say(announced(shard ? "sunsubscribe" : "unsubscribe", "alarms:acme"));
+  REQUIRE(eventually([&] { return server.asked(asks + " alarms:acme") == 2; }));
+  auto joins = support::on_thread([&] { return sub.subscribe<std::string>(alarms(acme), here); });
   REQUIRE(eventually([&] { return sub.counters().subscriptions == 5; }));
   server.go_on();
   auto late = joins.get();
-  server.say(message_on("alarms:acme", "after") + message_on("alarms:globex", "after"));
+  for (const char* const name : {"alarms:acme", "alarms:globex"}) server.say(message_on(name, "after", message));
+  server.say(message_on("alarms:acme", "of the other scope", shard ? "message" : "smessage"));
   for (text_feed* const each : {&first, &second}) {
     CHECK(gap_of(*each) == tn::gap_cause::server_unsubscribed);
     CHECK(next_of(*each) == "after");
@@ -161,46 +83,79 @@ TEST_CASE("a channel that the server ends unasked is subscribed again, and only 
   }
   CHECK(next_of(late) == "after");
   CHECK(next_of(other) == "after");
-  server.say(announced("punsubscribe", "news:acme:*"));
-  CHECK(gap_of(pattern) == tn::gap_cause::server_unsubscribed);
-  server.say("*4\r\n" + bulk("pmessage") + bulk("news:acme:*") + bulk("news:acme:x") + bulk("after"));
-  CHECK(next_of(pattern) == "after");
-  for (text_feed* const each : {&first, &second, &late, &other}) CHECK_FALSE(each->try_next());
-  CHECK(server.asked("SUBSCRIBE alarms:acme") == 2);
-  CHECK(server.asked("SUBSCRIBE alarms:globex") == 1);
+  CHECK(next_of(namesake) == "of the other scope");
+  for (text_feed* const each : {&first, &second, &late, &other, &namesake}) CHECK_FALSE(each->try_next());
+  CHECK(server.asked(asks + " alarms:acme") == 2);
+  CHECK(server.asked(asks + " alarms:globex") == 1);
   CHECK(sub.counters().outages == 0);
   CHECK(server.connections() == 1);
   const auto gaps = heard.all(tn::events::gap);
-  REQUIRE(gaps.size() == 2);
+  REQUIRE(gaps.size() == 1);
   CHECK(gaps[0].text.at("cause") == "server_unsubscribed");
   CHECK(gaps[0].text.at("channel") == "alarms:acme");
   CHECK(gaps[0].number.at("listeners") == 2);
 }
 
+TEST_CASE("a pattern that the server ends unasked is subscribed again, with a gap") {
+  obedient_server server;
+  const tn::client redis{server.url()};
+  tn::subscriber sub{redis};
+  auto pattern = sub.subscribe<std::string>(news.all(acme));
+  auto exact = sub.subscribe<std::string>(news(acme, "x"));
+  server.say(announced("punsubscribe", "news:acme:*"));
+  CHECK(gap_of(pattern) == tn::gap_cause::server_unsubscribed);
+  server.say("*4\r\n" + bulk("pmessage") + bulk("news:acme:*") + bulk("news:acme:x") + bulk("after"));
+  CHECK(next_of(pattern) == "after");
+  CHECK(pattern.counters().gaps == 1);
+  CHECK(exact.counters().gaps == 0);
+  CHECK(sub.counters().outages == 0);
+}
+
+TEST_CASE("messages of shard channels that nobody here listens to reach nobody") {
+  obedient_server server;
+  const tn::client redis{server.url()};
+  tn::subscriber sub{redis};
+  auto feed = sub.subscribe<std::string>(alarms(acme), {.scope = tn::channel_scope::shard});
+  auto global = sub.subscribe<std::string>(news(acme, "x"));
+  for (const char* const name : {"alarms:globex", "alarms:acm", "alarms:acme:x", "news:acme:x"}) {
+    server.say(message_on(name, "foreign", "smessage"));
+  }
+  server.say(message_on("alarms:acme", "foreign"));
+  server.say(message_on("alarms:acme", "ours", "smessage") + message_on("news:acme:x", "ours"));
+  CHECK(next_of(feed) == "ours");
+  CHECK(next_of(global) == "ours");
+  CHECK_FALSE(feed.try_next());
+  CHECK(sub.counters().deliveries == 2);
+}
+
 TEST_CASE("an end that comes unasked while the channel is being left is not told to who subscribes to it next") {
+  const auto scope = GENERATE(tn::channel_scope::global, tn::channel_scope::shard);
+  const std::string s = scope == tn::channel_scope::shard ? "S" : "";
+  const std::string leaving = scope == tn::channel_scope::shard ? "sunsubscribe" : "unsubscribe";
+  const std::string message = scope == tn::channel_scope::shard ? "smessage" : "message";
   const support::must_end watch;
   obedient_server server;
   const tn::client redis{server.url()};
   tn::subscriber sub{redis};
-  auto other = sub.subscribe<std::string>(alarms(globex));
+  auto other = sub.subscribe<std::string>(alarms(globex), {.scope = scope});
   for (std::size_t i = 1; i <= 3; ++i) {
-    auto leaves = sub.subscribe<std::string>(alarms(acme));
-    server.say_before_leaving(announced("unsubscribe", "alarms:acme"));
+    auto leaves = sub.subscribe<std::string>(alarms(acme), {.scope = scope});
+    server.say_before_leaving(announced(leaving, "alarms:acme"));
     server.hold_back();
     leaves.unsubscribe();
-    REQUIRE(eventually([&] { return server.asked("UNSUBSCRIBE alarms:acme") == 2 * i - 1; }));
-    auto joins = support::on_thread([&] { return sub.subscribe<std::string>(alarms(acme)); });
+    REQUIRE(eventually([&] { return server.asked(s + "UNSUBSCRIBE alarms:acme") == 2 * i - 1; }));
+    auto joins = support::on_thread([&] { return sub.subscribe<std::string>(alarms(acme), {.scope = scope}); });
     REQUIRE(eventually([&] { return sub.counters().subscriptions == 2; }));
     server.go_on();  // the end, the answer, and then the confirmation
     server.say_before_leaving({});
     auto next = joins.get();
-    server.say(message_on("alarms:acme", "after"));
+    server.say(message_on("alarms:acme", "after", message));
     CHECK(next_of(next) == "after");
     CHECK(next.counters().gaps == 0);
     CHECK_FALSE(leaves.next());
     next.unsubscribe();
-    REQUIRE(eventually([&] { return server.asked("UNSUBSCRIBE alarms:acme") == 2 * i; }));
-    CHECK(server.asked("SUBSCRIBE alarms:acme") == 2 * i);
+    REQUIRE(eventually([&] { return server.asked(s + "UNSUBSCRIBE alarms:acme") == 2 * i; }));
+    CHECK(server.asked(s + "SUBSCRIBE alarms:acme") == 2 * i);
   }
   CHECK(other.counters().gaps == 0);
   CHECK(sub.counters().outages == 0);

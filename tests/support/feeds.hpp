@@ -50,6 +50,9 @@ inline std::string next_of(text_feed& from, std::chrono::milliseconds at_most = 
 inline std::int64_t listening(const tenantry::caller& redis, const tenantry::channel& to) {
   return redis.execute("PUBSUB", "NUMSUB", to)[1].integer();
 }
+inline std::int64_t shard_listening(const tenantry::caller& redis, const tenantry::channel& to) {
+  return redis.execute("PUBSUB", "SHARDNUMSUB", to)[1].integer();
+}
 inline std::int64_t patterns_listening(const tenantry::caller& redis) {
   return redis.execute("PUBSUB", "NUMPAT").integer();
 }
@@ -71,8 +74,9 @@ inline bool adds_up(const tenantry::subscription_counters& all) {
 /// its numbers are not used again.
 class numbers_at_full_speed {
  public:
-  numbers_at_full_speed(const std::string& url, tenantry::channel to, std::size_t batch = 32)
-      : redis_{url}, to_{std::move(to)}, thread_{[this, batch] { run(batch); }} {}
+  numbers_at_full_speed(const std::string& url, tenantry::channel to, std::size_t batch = 32,
+                        tenantry::channel_scope scope = tenantry::channel_scope::global)
+      : redis_{url}, to_{std::move(to)}, thread_{[this, batch, scope] { run(batch, scope); }} {}
   numbers_at_full_speed(const numbers_at_full_speed&) = delete;
   numbers_at_full_speed& operator=(const numbers_at_full_speed&) = delete;
   ~numbers_at_full_speed() { (void)stop(); }
@@ -87,8 +91,8 @@ class numbers_at_full_speed {
   [[nodiscard]] std::uint64_t last() const { return last_; }
 
  private:
-  void run(std::size_t batch) {
-    const tenantry::publisher pub{redis_, {.timeout = std::chrono::seconds{20}}};
+  void run(std::size_t batch, tenantry::channel_scope scope) {
+    const tenantry::publisher pub{redis_, {.timeout = std::chrono::seconds{20}, .scope = scope}};
     std::uint64_t number = 0;
     std::vector<tenantry::outgoing> all;
     while (!stop_) {

@@ -35,6 +35,16 @@ TEST_CASE("a channel is rendered like a key, and parsed back") {
   CHECK_FALSE(alarms.parse("alarms:{acme}"));
 }
 
+TEST_CASE("with tenant placement the tenant of a channel is its hash tag") {
+  constexpr tn::channel_schema<"events:{tenant}:gateway:{gateway}", tn::placement::tenant> placed;
+  const tn::tenant_id acme{"acme"};
+  CHECK(placed(acme, "gw{x}").str() == "events:{acme}:gateway:gw%7Bx%7D");
+  CHECK(placed(acme, "gw").tenant() == acme);
+  CHECK(placed.parse("events:{acme}:gateway:gw")->tenant() == acme);
+  CHECK_FALSE(placed.parse("events:acme:gateway:gw"));
+  CHECK(placed.all(acme).str() == "events:{acme}:gateway:*");
+}
+
 TEST_CASE("a channel refuses empty texts and negative numbers") {
   const tn::tenant_id acme{"acme"};
   CHECK_THROWS_AS(events(acme, "", 7), tn::invalid_name);
