@@ -74,6 +74,8 @@ int main(int argc, char** argv) try {
   const auto first = feed.next_for(5s);
   std::cout << (first ? describe(*first) : "nothing") << '\n';
 
+  tenantry::subscriber probed{redis, {.probe = tenantry::probe_options{.interval = 30s, .timeout = 10s}}};
+
   const tenantry::publisher to_shard{redis, {.scope = tenantry::channel_scope::shard}};
   auto on_shard = sub.subscribe<alarm_event>(alarms(acme), {.scope = tenantry::channel_scope::shard});
   to_shard.publish(alarms(acme), alarm_event{.gateway = "gw-8", .level = 1});

@@ -32,6 +32,7 @@ struct message {
 enum class gap_cause : unsigned char {
   connection_lost,      ///< the connection ended, or the server was silent for too long
   server_unsubscribed,  ///< the server ended this subscription by itself
+  probe_failed,         ///< the server answered, but delivered nothing (`subscriber_options::probe`)
   // Of an event_log, which tells only of what it cannot read again:
   trimmed,     ///< events that the log does not keep any more
   reset,       ///< the log is another one: it was deleted, or its server lost the end of it. What there is follows

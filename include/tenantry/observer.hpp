@@ -92,6 +92,9 @@ inline constexpr std::string_view unsubscribed = "unsubscribed";
 /// A channel or pattern is subscribed again; what was published meanwhile may be missing. Fields: tenant; channel;
 /// cause; milliseconds: integer, how long; listeners: integer, how many are told.
 inline constexpr std::string_view gap = "gap";
+/// A subscriber's connection is not probed, because the server refuses it. Fields: channel, of the probes; detail, what
+/// the server says.
+inline constexpr std::string_view probe_refused = "probe_refused";
 /// Messages were dropped because a listener's queue was full. At most once per second. Fields: tenant; channel, of the
 /// last; dropped: integer, how many since the last such event.
 inline constexpr std::string_view lagged = "lagged";

@@ -12,8 +12,18 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 namespace tenantry {
+
+/// A message to itself, from end to end: published as any other through the client, and due on the connection that
+/// listens. It finds a server that answers but delivers nothing, as one that a failover has left behind.
+struct probe_options {
+  /// From one probe to the next. After a connection that failed, up to 16 times as long, until a probe comes back.
+  std::chrono::milliseconds interval = std::chrono::seconds{30};
+  /// How long a probe that Redis has accepted may take. Then the connection is opened again.
+  std::chrono::milliseconds timeout = std::chrono::seconds{10};
+};
 
 struct subscriber_options {
   /// Tenants are spread over so many, because those of one connection share the server's output buffer.
@@ -21,6 +31,8 @@ struct subscriber_options {
   /// How long nothing may arrive before the server is asked for a sign of life, and how long that may take.
   std::chrono::milliseconds heartbeat = std::chrono::seconds{5};
   std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds{5};
+  /// Costs a PUBLISH for each interval and connection, on a channel of its own. Nothing: no probes.
+  std::optional<probe_options> probe = std::nullopt;
 };
 
 struct subscriber_counters {
@@ -50,9 +62,12 @@ class subscriber_state;
 ///
 /// It connects again by itself, with the client's pauses, and subscribes to all that is wanted by then.
 ///
-/// Not promised: see `subscription`. A server that runs but delivers nothing is not noticed.
+/// Not promised: see `subscription`. A server that runs but delivers nothing is noticed with `probe` only, and only
+/// while the client can publish.
 ///
-/// Keys:     channels as they are; publish/subscribe knows no databases.
+/// Keys:     channels as they are; publish/subscribe knows no databases. Probes: `tenantry#probe:<32 hex digits>`; a
+///           user that may not publish or listen there is told to the observer, once for each connection, and not
+///           probed.
 /// Threads:  all members from any thread. Messages are taken from Redis and queued on the client's I/O thread, which
 /// the
 ///           first subscription starts.

@@ -42,6 +42,14 @@ void push_connection::unwant(push_kind kind, std::string_view name) {
   loop_.wake();
 }
 
+void push_connection::restart(std::uint64_t generation, std::string why) {
+  const lock held{mutex_};
+  if (!link_.online() || machine_.generation() != generation) return;
+  restart_ = std::move(why);
+  changed_ = true;
+  loop_.wake();
+}
+
 std::optional<push_connection::identity> push_connection::connected_as() const {
   const lock held{mutex_};
   if (!machine_.client_id()) return std::nullopt;
@@ -64,6 +72,7 @@ io_task::interest push_connection::run(short events) noexcept {
   if (link_.now() == phase::connecting) take_connection();
   if (link_.online() && ((events & ~POLLOUT) != 0 || socket_.buffered())) read(held);
   if ((events & POLLOUT) != 0) write_blocked_ = false;
+  if (link_.online() && restart_) leave(lost_because(*restart_));
 
   const auto now = net::clock::now();
   if (link_.online()) {
@@ -158,6 +167,7 @@ void push_connection::leave(failure why) {
   socket_.abort();
   socket_ = {};
   write_blocked_ = false;
+  restart_.reset();
 }
 
 void push_connection::deliver(lock& held) {

@@ -15,6 +15,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -38,6 +39,9 @@ class push_connection final : private io_task {
   /// Idempotent and not counted: see push_machine. The outcome is an event.
   standing want(push_kind kind, std::string_view name);
   void unwant(push_kind kind, std::string_view name);
+
+  /// Ends the connection of this generation, if it is still there, and opens another one.
+  void restart(std::uint64_t generation, std::string why);
 
   /// The CLIENT ID for CLIENT TRACKING ... REDIRECT and its generation; nothing without a connection.
   struct identity {
@@ -72,7 +76,8 @@ class push_connection final : private io_task {
   link_state link_;
   net::socket socket_;
   bool write_blocked_ = false;
-  bool changed_ = true;  // since the last run
+  bool changed_ = true;                 // since the last run
+  std::optional<std::string> restart_;  // the connection that is there, for this reason
   std::vector<push_event> events_;
   std::vector<push_event> telling_;  // of the I/O thread
   news news_;

@@ -33,6 +33,12 @@ const subscriber_options& checked(const subscriber_options& how) {
     throw invalid_option{"subscriber_options.connections is not from 1 to 64"};
   if (how.heartbeat < 1ms) throw invalid_option{"subscriber_options.heartbeat is less than 1 ms"};
   if (how.heartbeat_timeout < 1ms) throw invalid_option{"subscriber_options.heartbeat_timeout is less than 1 ms"};
+  if (how.probe && how.probe->interval < 1ms) {
+    throw invalid_option{"subscriber_options.probe.interval is less than 1 ms"};
+  }
+  if (how.probe && how.probe->timeout < 1ms) {
+    throw invalid_option{"subscriber_options.probe.timeout is less than 1 ms"};
+  }
   return how;
 }
 
@@ -167,6 +173,8 @@ std::string_view to_string(gap_cause cause) noexcept {
       return "connection_lost";
     case gap_cause::server_unsubscribed:
       return "server_unsubscribed";
+    case gap_cause::probe_failed:
+      return "probe_failed";
     case gap_cause::trimmed:
       return "trimmed";
     case gap_cause::reset:

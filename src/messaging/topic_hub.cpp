@@ -36,7 +36,15 @@ std::string_view command_of(push_kind kind) noexcept {
 topic_hub::topic_hub(const client& redis, const subscriber_options& how, std::shared_ptr<histogram_recorder> times)
     : redis_{redis},
       how_{.heartbeat = how.heartbeat, .heartbeat_timeout = how.heartbeat_timeout},
-      times_{std::move(times)} {}
+      times_{std::move(times)} {
+  if (how.probe) prober_ = std::make_shared<prober>(redis, *how.probe);
+}
+
+/// With the lock held.
+void topic_hub::open() {
+  connection_ = seam::open_push_connection(redis_, how_, [this](push_event& what) { told(what); });
+  if (prober_) prober::begin(prober_, *connection_);
+}
 
 topic* topic_hub::find(push_kind kind, const std::string& name) {
   const auto found = topics_[index_of(kind)].find(name);
@@ -50,7 +58,7 @@ void topic_hub::join(feed& one, push_kind kind, const std::string& name, const t
              .why = std::make_shared<const error>(errc::closed, execution::not_sent, "the subscriber has ended")});
     return;
   }
-  if (!connection_) connection_ = seam::open_push_connection(redis_, how_, [this](push_event& what) { told(what); });
+  if (!connection_) open();
   std::unique_ptr<topic>& there = topics_[index_of(kind)][name];
   if (!there) there = std::make_unique<topic>(topic{.kind = kind, .name = name, .tenant = tenant, .feeds = {}});
   one.place = there->feeds.size();
@@ -124,6 +132,7 @@ void topic_hub::stop() {
       all.clear();
     }
     subscriptions_ = 0;
+    if (prober_) prober_->stop();
     ending = std::move(connection_);
   }
   ending.reset();
@@ -134,6 +143,7 @@ void topic_hub::told(push_event& what) {
   reports told_later;
   {
     const std::lock_guard held{mutex_};
+    if (prober_ && prober_->take(what)) return;
     if (auto* const came = std::get_if<push::message>(&what)) {
       take(*came, told_later);
     } else if (const auto* const begins = std::get_if<push::confirmed>(&what)) {
@@ -142,10 +152,13 @@ void topic_hub::told(push_event& what) {
       refuse(refused->kind, refused->name, refused->text, told_later);
     } else if (const auto* const lost = std::get_if<push::lost>(&what)) {
       if (topic* const of = find(lost->kind, lost->name)) begin_outage(*of, gap_cause::server_unsubscribed);
-    } else if (std::holds_alternative<push::ended>(what)) {
+    } else if (const auto* const ended = std::get_if<push::ended>(&what)) {
       ++outages_;
+      const bool probed = prober_ && prober_->has_ended(ended->generation);
       for (const topics& all : topics_) {
-        for (const auto& [name, of] : all) begin_outage(*of, gap_cause::connection_lost);
+        for (const auto& [name, of] : all) {
+          begin_outage(*of, probed ? gap_cause::probe_failed : gap_cause::connection_lost);
+        }
       }
     }
   }

@@ -4,6 +4,7 @@
 #include "engine/seam.hpp"
 #include "messaging/feed.hpp"
 #include "messaging/timed_messages.hpp"
+#include "messaging/prober.hpp"
 
 #include <tenantry/client.hpp>
 #include <tenantry/feed_events.hpp>
@@ -73,6 +74,7 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   };
   using reports = std::vector<report>;
 
+  void open();
   void told(push_event& what);
   void take(push::message& what, reports& later);
   void confirm(push_kind kind, const std::string& name, reports& later);
@@ -90,7 +92,8 @@ class topic_hub : public std::enable_shared_from_this<topic_hub> {
   const std::uint64_t forks_ = fork_count();
   std::shared_ptr<topic_hub> kept_;  // itself, in the child of a fork
   mutable std::mutex mutex_;
-  std::array<topics, 3> topics_;  // by kind
+  std::array<topics, 3> topics_;    // by kind
+  std::shared_ptr<prober> prober_;  // where it is probed
   std::unique_ptr<push_connection> connection_;
   bool stopped_ = false;
   timed_messages timed_;

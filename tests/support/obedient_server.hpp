@@ -55,6 +55,21 @@ class obedient_server {
     const std::lock_guard held{mutex_};
     before_leaving_ = std::move(bytes);
   }
+  /// Whoever listens now is answered from now on, but gets none of what is published.
+  void detach() {
+    const std::lock_guard held{mutex_};
+    detached_ = listens_;
+  }
+  /// What a PUBLISH is answered. After an error nothing is published.
+  void answer_publish(std::string bytes) {
+    const std::lock_guard held{mutex_};
+    publish_answer_ = std::move(bytes);
+  }
+  /// How many there were.
+  [[nodiscard]] std::size_t published() const {
+    const std::lock_guard held{mutex_};
+    return published_;
+  }
   /// How often it was asked exactly this.
   [[nodiscard]] std::size_t asked(std::string_view words) const {
     const std::lock_guard held{mutex_};
@@ -66,8 +81,12 @@ class obedient_server {
     if (!client.greet()) return;
     for (std::string words = client.command(); !words.empty(); words = client.command()) {
       const std::lock_guard held{mutex_};
-      listens_ = &client;
       asked_.push_back(words);
+      if (words.starts_with("PUBLISH ")) {
+        publish(client, words);
+        continue;
+      }
+      listens_ = &client;
       std::string what = words.substr(0, words.find(' '));
       std::ranges::transform(what, what.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
       if (what == "ping") {
@@ -88,7 +107,16 @@ class obedient_server {
       }
     }
     const std::lock_guard held{mutex_};
-    listens_ = nullptr;
+    if (listens_ == &client) listens_ = nullptr;
+    if (detached_ == &client) detached_ = nullptr;
+  }
+  void publish(peer& client, std::string_view words) {
+    ++published_;
+    client.send(publish_answer_);
+    const std::string_view rest = words.substr(words.find(' ') + 1);
+    const std::size_t end = rest.find(' ');
+    if (listens_ == nullptr || listens_ == detached_ || publish_answer_.starts_with('-')) return;
+    listens_->send(message_on(rest.substr(0, end), rest.substr(end + 1)));
   }
 
   mutable std::mutex mutex_;
@@ -97,6 +125,9 @@ class obedient_server {
   std::string before_leaving_;
   bool holds_back_ = false;
   peer* listens_ = nullptr;
+  peer* detached_ = nullptr;
+  std::string publish_answer_ = ":0\r\n";
+  std::size_t published_ = 0;
   scripted_server server_{[this](peer& client, int) { play(client); }};  // last: it uses the others
 };
 
