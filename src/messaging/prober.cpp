@@ -55,11 +55,12 @@ void prober::stop() noexcept {
 void prober::look_again() { sooner_.request_stop(); }
 
 bool prober::take(const push_event& what) {
+  const auto* const message = std::get_if<push::message>(&what);
+  if (message != nullptr && message->channel != channel_) return false;  // as nearly all
   const auto now = clock::now();
   const std::lock_guard held{mutex_};
-  if (const auto* const came = std::get_if<push::message>(&what)) {
-    if (came->kind != push_kind::channel || came->channel != channel_) return false;
-    machine_.arrived(number_in(came->payload), now);
+  if (message != nullptr) {
+    machine_.arrived(number_in(message->payload), now);
   } else if (const auto* const begins = std::get_if<push::confirmed>(&what)) {
     if (begins->name != channel_) return false;
     machine_.confirmed(begins->generation, now);
