@@ -22,6 +22,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace {
 
@@ -165,7 +166,7 @@ TEST_CASE("an end that comes unasked while the channel is being left is not told
 TEST_CASE("a subscriber that the server ends over unread output without further messages gets one gap, and goes on") {
   const support::must_end watch{110s};
   support::need_redis();
-  const tn::testing::redis_server server{{.arguments = {"--client-output-buffer-limit", "pubsub 0 65536 1"}}};
+  const tn::testing::redis_server server{{.arguments = {"--client-output-buffer-limit", "pubsub 0 65536 3"}}};
   support::fault_proxy proxy{server.port()};
   const tn::client redis{proxy.url()};
   const tn::client direct{server.unix_url()};
@@ -173,8 +174,8 @@ TEST_CASE("a subscriber that the server ends over unread output without further 
   auto first = sub.subscribe<std::string>(alarms(acme), support::roomy);
   auto second = sub.subscribe<std::string>(alarms(acme), support::roomy);
   auto other = sub.subscribe<std::string>(alarms(globex), support::roomy);
-  const tn::publisher pub{direct};
-  const std::string some(50'000, 'y');
+  const tn::publisher pub{direct, {.timeout = 20s}};
+  const std::vector<tn::outgoing> some(200, {.to = alarms(acme), .payload = std::string(50'000, 'y')});
   const auto unread = [&] {
     const std::string listed = direct.execute("CLIENT", "LIST", "TYPE", "pubsub").str();
     const auto at = listed.find(" omem=");
@@ -184,8 +185,8 @@ TEST_CASE("a subscriber that the server ends over unread output without further 
   std::size_t published = 0;
   while (unread() <= 65'536) {
     REQUIRE(listening(direct, alarms(acme)) == 1);
-    pub.publish(alarms(acme), some);
-    ++published;
+    pub.publish_all(some);
+    published += some.size();
   }
   REQUIRE(eventually([&] { return listening(direct, alarms(acme)) == 0; }));  // by the server, and by time alone
   CHECK(sub.counters().outages == 0);                                         // which nobody could see yet
