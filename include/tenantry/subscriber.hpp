@@ -71,9 +71,8 @@ class subscriber_state;
 /// Threads:  all members from any thread. Messages are taken from Redis and queued on the client's I/O thread, which
 /// the
 ///           first subscription starts.
-/// Forks:    in the child of a fork `subscribe` fails with `forked`, and a subscription of the parent ends with
-/// `closed`;
-///           the parent misses nothing. Its counters are not known there.
+/// Forks:    in the child of a fork `subscribe` fails with `forked`, a subscription of the parent is `closed`, and
+///           counters are zero. The parent misses nothing.
 /// Lifetime: the client must outlive it. `close` of the client closes subscriptions that coroutines wait for; those of
 /// threads
 ///           go on until the subscriber ends. Not to be destroyed on the I/O thread. Its subscriptions are closed with
