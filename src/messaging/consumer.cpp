@@ -2,6 +2,7 @@
 
 #include "engine/seam.hpp"
 #include "messaging/consumer_machine.hpp"
+#include "messaging/log_id.hpp"
 #include "messaging/log_state.hpp"
 #include "messaging/retry_pause.hpp"
 #include "messaging/scripts.hpp"

@@ -1,5 +1,7 @@
 #include "messaging/work_calls.hpp"
 
+#include "messaging/log_id.hpp"
+
 #include <tenantry/detail/schema_args.hpp>
 
 #include <algorithm>
