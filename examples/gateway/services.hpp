@@ -1,0 +1,47 @@
+#pragma once
+// All that the gateway uses of Tenantry, in one place: what is kept how long, and what it is loaded from.
+
+#include "schemas.hpp"
+#include "store.hpp"
+
+#include <tenantry/cache.hpp>
+#include <tenantry/catalog.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/event_log.hpp>
+#include <tenantry/executor.hpp>
+#include <tenantry/invalidator.hpp>
+#include <tenantry/rate_limiter.hpp>
+#include <tenantry/subscriber.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace gateway {
+
+struct service_options {
+  std::uint64_t limit = 100;  // requests a minute of a tenant and route
+  unsigned instances = 1;     // that share it when Redis is away
+};
+
+/// The database is asked by the loaders only, on threads of their own.
+struct services {
+  services(const tenantry::client& to, store& from, const service_options& how);
+
+  const tenantry::client& redis;
+  store& database;
+  tenantry::thread_pool loaders{2};
+
+  tenantry::cache<kpi> kpis;
+  tenantry::cache<month> months;
+  tenantry::cache<std::string> settlements;  // the bytes of a PDF
+  tenantry::cache<health> gateways;          // put by the ingest
+  tenantry::invalidator invalidate;
+  tenantry::rate_limiter limiter;
+  tenantry::event_log<alarm> alarm_log;
+  tenantry::subscriber subscriber;
+};
+
+/// Seconds since 1970.
+std::int64_t unix_now() noexcept;
+
+}  // namespace gateway

@@ -1,0 +1,171 @@
+"""The demo program as tests use it: started, told to break things, and asked as a client."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+
+SKIPPED = 77
+
+
+def skip(why):
+    print("skipped: " + why)
+    sys.exit(SKIPPED)
+
+
+def need(*programs):
+    for each in programs:
+        if not (shutil.which(each) or os.path.exists("/usr/sbin/" + each)):
+            skip("the program " + each + " is not installed")
+
+
+def eventually(condition, what, seconds=20.0):
+    """The first true value of the condition; fails where there is none in time."""
+    limit = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < limit, "did not happen within %g s: %s" % (seconds, what)
+        time.sleep(0.02)
+
+
+class Demo:
+    def __init__(self, program, *arguments):
+        self.process = subprocess.Popen([program, "--control", *arguments], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        assert line, "the demo did not start"
+        self.about = json.loads(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def tell(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        self.about = answer
+        return answer
+
+    @property
+    def url(self):
+        return self.about["url"]
+
+    def connection(self, timeout=10):
+        return http.client.HTTPConnection(urllib.parse.urlparse(self.url).netloc, timeout=timeout)
+
+    def redis(self, *words):
+        port = self.about["redis"].rsplit(":", 1)[1].split("/")[0]
+        return subprocess.run(["redis-cli", "-p", port, *words], capture_output=True, text=True, check=True).stdout
+
+    def get(self, path, tenant=None, method="GET", body=None, headers=None):
+        """Status, headers and body, of one request on a connection of its own."""
+        connection = self.connection()
+        try:
+            connection.request(method, path, body, {**(bearer(tenant) if tenant else {}), **(headers or {})})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def json(self, path, tenant=None, **how):
+        status, _, body = self.get(path, tenant, **how)
+        assert status == 200, "%s: %d %r" % (path, status, body)
+        return json.loads(body)
+
+    def metric(self, name, instances):
+        """The sum of a metric over so many instances."""
+        pages = {}
+
+        def all_pages():
+            _, headers, body = self.get("/metrics")
+            pages[headers["X-Instance"]] = body.decode()
+            return len(pages) == instances
+
+        eventually(all_pages, "every instance shows its metrics")
+        return sum(float(line.rsplit(" ", 1)[1]) for page in pages.values() for line in page.splitlines()
+                   if line.startswith(name + " ") or line.startswith(name + "{"))
+
+    def publish(self, topic, payload):
+        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.about["mqtt_port"]), "-q", "1", "-t", topic,
+                        "-m", payload if isinstance(payload, str) else json.dumps(payload)], check=True)
+
+    def publish_alarms(self, tenant, gateway, ids, text="door open"):
+        """All of them on one connection, in this order."""
+        lines = "".join(json.dumps({"id": each, "severity": "warning", "text": text, "at": int(time.time() * 1000)}) + "\n"
+                        for each in ids)
+        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.about["mqtt_port"]), "-q", "1", "-l", "-t",
+                        "mbus/%s/%s/alarm" % (tenant, gateway)], input=lines, text=True, check=True)
+
+
+def bearer(tenant):
+    return {"Authorization": "Bearer demo-token-of-" + tenant}
+
+
+class Stream:
+    """The alarm stream of a tenant, block by block."""
+
+    def __init__(self, demo, tenant, last_id=None, timeout=10):
+        self.connection = demo.connection(timeout)
+        self.connection.request("GET", "/alarms/stream", None,
+                                {**bearer(tenant), **({"Last-Event-ID": last_id} if last_id else {})})
+        self.answer = self.connection.getresponse()
+        self.last_id = last_id
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.answer.close()
+        self.connection.close()
+
+    def block(self):
+        """The fields of the next block; None at the end."""
+        fields = {}
+        while True:
+            line = self.answer.readline()
+            if not line:
+                return None
+            line = line.decode().rstrip("\n")
+            if not line:
+                return fields
+            name, _, value = line.partition(":")
+            fields.setdefault(name, []).append(value[1:] if value.startswith(" ") else value)
+
+    def event(self):
+        """Name and data of the next event; None at the end."""
+        while True:
+            block = self.block()
+            if block is None:
+                return None
+            if "id" in block:
+                self.last_id = block["id"][-1]
+            if "data" in block:
+                return block.get("event", ["message"])[-1], json.loads("\n".join(block["data"]))
+
+    def alarms(self, count):
+        """The ids of the next alarms; fails at a gap."""
+        ids = []
+        while len(ids) < count:
+            event = self.event()
+            assert event is not None, "the stream ended after %d of %d alarms" % (len(ids), count)
+            assert event[0] == "alarm", event
+            ids.append(event[1]["id"])
+        return ids

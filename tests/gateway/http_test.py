@@ -1,0 +1,212 @@
+"""The gateway as clients see it: status codes, headers, streams, limits, and whose data it is."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+
+from demo import Demo, Stream, bearer, eventually, need
+
+
+def curl(demo, *words):
+    """What curl prints, headers included."""
+    done = subprocess.run(["curl", "-sS", "-i", "--max-time", "10", *words], capture_output=True)
+    return done.stdout.decode(errors="replace")
+
+
+def status_codes(demo):
+    for token in (None, "", "Bearer ", "Bearer wrong-wrong-wrong-wrong", "Basic demo-token-of-acme", "demo-token-of-acme"):
+        for path in ("/api/kpi", "/alarms/stream", "/api/nothing"):
+            status, headers, body = demo.get(path, headers={"Authorization": token} if token is not None else {})
+            assert status == 401 and headers["WWW-Authenticate"] == "Bearer", (token, path, status)
+            assert json.loads(body)["error"] == "unauthorized"
+    for path in ("/nothing", "/api", "/alarms", "/page/index.html", "/../etc/passwd", "/%2e%2e/x"):
+        assert demo.get(path)[0] == 404, path
+    for path in ("/api/nothing", "/api/kpi/more", "/api/readings/u-1", "/alarms/other", "/api/settlements/none.pdf"):
+        assert demo.get(path, "acme")[0] == 404, path
+    for path in ("/api/readings/u-1/2026/13", "/api/readings/u-1/2026/0", "/api/readings/u-1/x/1", "/api/readings/u-1/2026/1x"):
+        assert demo.get(path, "acme")[0] == 400, path
+    status, headers, _ = demo.get("/api/kpi", "acme", method="DELETE")
+    assert status == 405 and "GET" in headers["Allow"]
+    status, headers, _ = demo.get("/api/properties", "acme")
+    assert status == 405 and headers["Allow"] == "POST"
+    for body in ("", "{", "[]", '{"name":"x"}', '{"name":"","units":1}', '{"name":"x","units":-1}', '{"name":"x","units":1001}',
+                 '{"name":7,"units":1}', json.dumps({"name": "x" * 101, "units": 1})):
+        assert demo.get("/api/properties", "acme", method="POST", body=body)[0] == 400, body
+
+
+def oversize_and_malformed(demo):
+    text = curl(demo, "-H", "Authorization: Bearer demo-token-of-acme", "-H", "Expect:", "--data-binary",
+                "x" * (65 * 1024), demo.url + "/api/properties")
+    assert text.startswith("HTTP/1.1 413"), text[:100]
+    for bytes_sent in (b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nbroken\r\n\r\n", b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03"):
+        with socket.create_connection((urllib.parse.urlparse(demo.url).hostname, urllib.parse.urlparse(demo.url).port), 10) as one:
+            one.sendall(bytes_sent)
+            one.shutdown(socket.SHUT_WR)
+            answer = one.recv(100)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 400"), answer
+    assert demo.get("/healthz")[0] == 200  # it lives
+
+
+def values_and_headers(demo):
+    first = demo.json("/api/kpi", "globex")
+    assert first["source"] in ("computed", "redis") and first["value"]["units"] > 0, first
+    second = demo.json("/api/kpi", "globex")
+    assert second["source"] == "redis" and second["age_ms"] >= 0 and second["instance"]
+    units = demo.json("/api/units", "globex")["units"]
+    month = demo.json("/api/readings/%s/2025/12" % units[0], "globex")
+    assert month["value"]["unit"] == units[0] and len(month["value"]["days"]) > 0
+    assert demo.json("/api/readings/%s/2025/12" % units[0], "globex")["source"] == "redis"
+    text = curl(demo, "-H", "Authorization: Bearer demo-token-of-acme", demo.url + "/api/kpi")
+    for header in ("X-Instance: ", "RateLimit: ", "RateLimit-Policy: ", "Content-Type: application/json", "Cache-Control: no-store"):
+        assert header in text, (header, text)
+    page = curl(demo, demo.url + "/")
+    assert "default-src 'self'" in page and "text/html" in page and "<html" in page
+
+
+def a_settlement_is_the_same_bytes_every_time(demo):
+    found = None
+    for number in range(1, 400):
+        status, headers, body = demo.get("/api/settlements/s-%d.pdf" % number, "initech")
+        if status == 429:
+            break
+        if status == 200:
+            found = number
+            break
+    assert found is not None, "no settlement"
+    assert headers["Content-Type"] == "application/pdf" and body.startswith(b"%PDF-1.4") and body.rstrip().endswith(b"%%EOF")
+    status, headers, again = demo.get("/api/settlements/s-%d.pdf" % found, "initech")
+    assert status == 200 and headers["X-Source"] == "redis" and again == body
+
+
+def a_change_is_seen_at_once(demo):
+    before = demo.json("/api/kpi", "initech")["value"]
+    status, _, body = demo.get("/api/properties", "initech", method="POST", body=json.dumps({"name": "Tower", "units": 12}))
+    assert status == 201 and json.loads(body)["id"] > 0
+    after = demo.json("/api/kpi", "initech")
+    assert after["source"] == "computed", after
+    assert after["value"]["properties"] == before["properties"] + 1 and after["value"]["units"] == before["units"] + 12
+    assert demo.json("/api/kpi", "globex")["source"] == "redis"  # of others nothing was invalidated
+
+
+def streams(demo):
+    text = subprocess.Popen(["curl", "-sSN", "-i", "--max-time", "3", "-H", "Authorization: Bearer demo-token-of-acme",
+                             demo.url + "/alarms/stream"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    eventually(lambda: demo.redis("PUBSUB", "NUMSUB", "log:{acme}:alarms").split()[1] == "1", "the stream is subscribed")
+    demo.publish_alarms("acme", "gw-1", ["framing-1"], "two\nlines and \u00fcml\u00e4uts")
+    raw = text.communicate()[0].decode()
+    head, _, body = raw.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200") and "Content-Type: text/event-stream" in head and "Content-Length" not in head
+    assert "X-Accel-Buffering: no" in head and "no-cache" in head
+    assert body.startswith("retry: ") and "\n: " in body
+    block = next(b for b in body.split("\n\n") if "framing-1" in b)
+    lines = block.split("\n")
+    assert [line.split(":")[0] for line in lines] == ["id", "event", "data"], lines
+    assert json.loads(lines[2][6:])["text"] == "two\nlines and \u00fcml\u00e4uts"
+
+    with Stream(demo, "acme") as live:
+        assert "retry" in live.block()
+        eventually(lambda: demo.metric("gateway_streams", 1) >= 1, "the stream is open")
+        demo.publish_alarms("acme", "gw-1", ["s-1", "s-2", "s-3"])
+        assert live.alarms(2) == ["s-1", "s-2"]
+        last = live.last_id
+    with Stream(demo, "acme", last) as resumed:
+        assert resumed.alarms(1) == ["s-3"]
+    for bad in ("nonsense", "$", "0-0", "ffffffffffffffff-1-00000000"):
+        with Stream(demo, "acme", bad) as told:
+            assert told.answer.status == 200
+            name, data = told.event()
+            assert name == "gap" and data["cause"] in ("invalid_id", "reset"), (bad, name, data)
+    demo.publish_alarms("globex", "gw-1", ["secret-1"])
+    with Stream(demo, "globex", "nonsense") as theirs:
+        theirs.event()
+        demo.publish_alarms("globex", "gw-1", ["secret-2"])
+        theirs.alarms(1)
+        foreign = theirs.last_id
+    with Stream(demo, "acme", foreign) as ours:
+        name, data = ours.event()
+        assert name == "gap" and data["cause"] == "reset"
+        seen = ours.alarms(3)
+        assert not any(each.startswith("secret") for each in seen), seen
+
+
+def an_idle_client_that_leaves_is_noticed(demo):
+    def listeners():
+        return int(demo.redis("PUBSUB", "NUMSUB", "log:{initech}:alarms").split()[1])
+
+    for _ in range(20):
+        with Stream(demo, "initech") as one:
+            one.block()
+            eventually(lambda: listeners() == 1, "the stream is subscribed")
+        began = time.monotonic()
+        eventually(lambda: listeners() == 0, "its subscription is freed", 10)
+    print("the last subscription was freed after %.0f ms" % ((time.monotonic() - began) * 1000))
+
+
+def a_reader_that_is_slow_slows_nobody(demo):
+    with socket.create_connection((urllib.parse.urlparse(demo.url).hostname, urllib.parse.urlparse(demo.url).port), 10) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(b"GET /alarms/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-token-of-acme\r\n\r\n")
+        with Stream(demo, "acme") as fast:
+            fast.block()
+            eventually(lambda: demo.metric("gateway_streams", 1) >= 2, "both are open")
+            ids = ["flood-%d" % i for i in range(3000)]
+            demo.publish_alarms("acme", "gw-1", ids, "x" * 190)
+            assert fast.alarms(len(ids)) == ids
+        assert demo.get("/api/units", "acme")[0] == 200
+
+
+def limits(demo):
+    connection = demo.connection()
+    codes = []
+    for _ in range(130):
+        connection.request("GET", "/api/stats", headers=bearer("globex"))
+        answer = connection.getresponse()
+        body = answer.read()
+        codes.append(answer.status)
+    assert codes.count(200) == 100 and codes.count(429) == 30, codes
+    assert int(answer.headers["Retry-After"]) in range(1, 61) and json.loads(body)["retry_after_ms"] > 0
+    connection.request("GET", "/api/units", headers=bearer("globex"))  # another route
+    assert connection.getresponse().status == 200
+    assert demo.get("/api/stats", "initech")[0] == 200  # another tenant
+
+
+def refused_messages_are_counted(demo):
+    def refused():
+        return demo.metric("gateway_mqtt_refused_total", 1)
+
+    before = refused()
+    bad = [("mbus/acme/gw-1/alarm", "{"), ("mbus/nobody/gw-1/alarm", {"id": "x", "severity": "info", "text": "x", "at": 1}),
+           ("mbus/acme/gw-1/alarm", {"id": "x", "severity": "loud", "text": "x", "at": 1}),
+           ("mbus/acme/gw-1/readings", {"gateway": "gw-2", "firmware": "1", "readings": [{"meter": "m-1", "at": 1, "wh": 1}]})]
+    for topic, payload in bad:
+        demo.publish(topic, payload)
+    eventually(lambda: refused() == before + len(bad), "all of them are refused")
+    with open(demo.about["log"]) as lines:
+        assert any('"event":"mqtt_refused"' in line for line in lines)
+
+
+def nothing_is_told_of_tokens_or_payloads(demo):
+    with open(demo.about["log"]) as log:
+        for line in log:
+            event = json.loads(line)  # one JSON object a line
+            assert "event" in event and "at" in event
+            assert "demo-token" not in line and "door open" not in line and "flood" not in line, line
+
+
+def main(program):
+    need("redis-server", "redis-cli", "mosquitto", "mosquitto_pub", "curl")
+    checks = [status_codes, oversize_and_malformed, values_and_headers, a_settlement_is_the_same_bytes_every_time, a_change_is_seen_at_once,
+              streams, an_idle_client_that_leaves_is_noticed, a_reader_that_is_slow_slows_nobody, limits,
+              refused_messages_are_counted, nothing_is_told_of_tokens_or_payloads]
+    for check in checks:
+        # A server of its own, so that no check uses up the limits of another one.
+        with Demo(program, "--no-simulator") as demo:
+            check(demo)
+        print("ok:", check.__name__.replace("_", " "), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
