@@ -6,10 +6,12 @@
 #include <tenantry/tenant.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <utility>
 
 namespace gateway {
@@ -23,37 +25,50 @@ class held_alarms {
     all_later,     ///< nobody's alarm can be appended now
   };
 
+  using time_point = std::chrono::steady_clock::time_point;
+
   void push(const tenantry::tenant_id& tenant, alarm one) {
-    waiting_[tenant].push_back(std::move(one));
+    waiting_[tenant].alarms.push_back(std::move(one));
     ++size_;
   }
 
-  /// Calls `append(tenant, alarm)` for one after another, those of a tenant in order.
+  /// Calls `append(tenant, alarm)` for one after another, those of a tenant in order. A tenant that is to come later is
+  /// left out before `later`.
   template <class Append>
-  void flush(const Append& append) {
+  void flush(time_point now, time_point later, const Append& append) {
     for (auto at = waiting_.begin(); at != waiting_.end();) {
-      auto& [tenant, all] = *at;
-      outcome last = outcome::done;
-      while (!all.empty() && last == outcome::done) {
-        last = append(tenant, std::as_const(all.front()));
+      auto& [tenant, held] = *at;
+      outcome last = held.not_before <= now ? outcome::done : outcome::tenant_later;
+      while (!held.alarms.empty() && last == outcome::done) {
+        last = append(tenant, std::as_const(held.alarms.front()));
         if (last == outcome::done) {
-          all.pop_front();
+          held.alarms.pop_front();
           --size_;
+        } else if (last == outcome::tenant_later) {
+          held.not_before = later;
         }
       }
-      at = all.empty() ? waiting_.erase(at) : std::next(at);
+      at = held.alarms.empty() ? waiting_.erase(at) : std::next(at);
       if (last == outcome::all_later) return;
     }
+  }
+
+  /// When `flush` has something to do. Nothing where nothing is held.
+  [[nodiscard]] std::optional<time_point> due() const {
+    if (waiting_.empty()) return std::nullopt;
+    const auto not_before = [](const auto& each) { return each.second.not_before; };
+    return not_before(*std::ranges::min_element(waiting_, {}, not_before));
   }
 
   /// Drops the last ones of those who have most, until there are at most so many. Returns how many it dropped.
   std::size_t trim(std::size_t at_most) {
     const std::size_t before = size_;
     while (size_ > at_most) {
-      const auto most = std::ranges::max_element(waiting_, {}, [](const auto& each) { return each.second.size(); });
-      most->second.pop_back();
+      const auto most =
+          std::ranges::max_element(waiting_, {}, [](const auto& each) { return each.second.alarms.size(); });
+      most->second.alarms.pop_back();
       --size_;
-      if (most->second.empty()) waiting_.erase(most);
+      if (most->second.alarms.empty()) waiting_.erase(most);
     }
     return before - size_;
   }
@@ -61,8 +76,13 @@ class held_alarms {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
+  struct queue {
+    std::deque<alarm> alarms;  // never empty
+    time_point not_before{};
+  };
+
   std::size_t size_ = 0;
-  std::map<tenantry::tenant_id, std::deque<alarm>> waiting_;
+  std::map<tenantry::tenant_id, queue> waiting_;
 };
 
 }  // namespace gateway

@@ -171,9 +171,10 @@ void ingest::put_health(const std::vector<arrived>& reports, const std::vector<s
 }
 
 void ingest::append_alarms() {
-  if (held_.size() > 0 && may_ask_redis() && clock::now() >= alarms_again_at_) {
-    held_.flush([this](const tenantry::tenant_id& tenant, const alarm& one) { return append(tenant, one); });
-    if (held_.size() > 0) alarms_again_at_ = clock::now() + options_.retry_every;
+  if (may_ask_redis()) {
+    const auto now = clock::now();
+    held_.flush(now, now + options_.retry_every,
+                [this](const tenantry::tenant_id& tenant, const alarm& one) { return append(tenant, one); });
   }
   const std::size_t dropped = held_.trim(options_.held);
   count([&](ingest_counters& c) {
@@ -259,7 +260,7 @@ ingest::clock::time_point ingest::due(const freshness& of) const {
 /// When something is to be done although no message comes.
 ingest::clock::time_point ingest::next_due() const {
   auto next = clock::now() + std::chrono::hours{1};
-  if (held_.size() > 0) next = std::min(next, alarms_again_at_);
+  if (const auto at = held_.due()) next = std::min(next, *at);
   for (const auto& [tenant, state] : tenants_) {
     if (state.changed) next = std::min(next, due(state));
   }

@@ -148,8 +148,7 @@ class ingest {
   held_alarms held_;
   recent_ids appended_{10'000};
   std::map<tenantry::tenant_id, freshness> tenants_;
-  clock::time_point redis_again_at_;   // where it fails
-  clock::time_point alarms_again_at_;  // where some are held
+  clock::time_point redis_again_at_;  // where it fails
   bool redis_fails_ = false;
   bool store_fails_ = false;
 

@@ -94,7 +94,7 @@ class mqtt::parts {
 
   owned make() {
     start_library();
-    owned made{mosquitto_new(options_.client_id.c_str(), /*clean_session=*/false, this)};
+    owned made{mosquitto_new(options_.client_id.c_str(), options_.session == mqtt_session::clean, this)};
     if (!made) throw std::runtime_error{"MQTT: no client named \"" + options_.client_id + '"'};
     mosquitto_threaded_set(made.get(), true);  // others may publish while the loop runs
     mosquitto_connect_callback_set(made.get(), [](mosquitto*, void* self, int code) { of(self).on_connect(code); });

@@ -12,11 +12,18 @@
 
 namespace gateway {
 
+/// What becomes of a client's subscriptions, and of the messages for it, when it goes.
+enum class mqtt_session : unsigned char {
+  persistent,  ///< the broker keeps them until it is back
+  clean,       ///< they go as well
+};
+
 struct mqtt_options {
   std::string host = "127.0.0.1";
   std::uint16_t port = 1883;
   /// By which the broker knows the session again: unique among those connected, the same after a restart.
   std::string client_id{};
+  mqtt_session session = mqtt_session::persistent;
   std::vector<std::string> topics{};  ///< to subscribe to
   std::chrono::seconds keep_alive{30};
   /// The pause after a connection was lost or refused; it doubles up to the longest, and half of it is random.
@@ -25,7 +32,7 @@ struct mqtt_options {
   std::size_t max_unconfirmed = 1000;  ///< messages of `publish`
 };
 
-/// A client of a broker, with QoS 1 in both directions and a persistent session: what is published to its topics while
+/// A client of a broker, with QoS 1 in both directions. In a persistent session what is published to its topics while
 /// it is away is delivered when it is back, as far as the broker keeps it.
 ///
 /// Not promised: that a message comes only once, or that one whose handler was running when the process died comes

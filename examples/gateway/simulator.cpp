@@ -152,7 +152,7 @@ class simulator {
 
  private:
   static gateway::mqtt_options broker(const settings& how, const std::string& run) {
-    return {.port = how.port, .client_id = "simulator-" + run};
+    return {.port = how.port, .client_id = "simulator-" + run, .session = gateway::mqtt_session::clean};
   }
 
   void add(const tenantry::tenant_id& tenant, const std::string& name, std::vector<gateway::reading> latest) {

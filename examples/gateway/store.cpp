@@ -70,7 +70,7 @@ constexpr auto month_query = R"sql(
 constexpr auto settlement_query = R"sql(
   WITH asked AS (
     SELECT s.id, p.name, s.property, s.year, strftime('%s', s.year || '-01-01') + 0 AS since,
-           strftime('%s', s.year + 1 || '-01-01') + 0 AS until
+           strftime('%s', (s.year + 1) || '-01-01') + 0 AS until
     FROM settlements s JOIN properties p ON p.id = s.property AND p.tenant = s.tenant
     WHERE s.tenant = ?1 AND s.id = ?2),
   used AS (
@@ -100,10 +100,9 @@ class store::session {
   sqlite::statement has_unit{database, "SELECT 1 FROM units WHERE tenant = ?1 AND id = ?2"};
   sqlite::statement has_tenant{database, "SELECT 1 FROM properties WHERE tenant = ?1 LIMIT 1"};
   sqlite::statement has_gateway{database, "SELECT 1 FROM meters WHERE tenant = ?1 AND gateway = ?2 LIMIT 1"};
-  sqlite::statement units{
-      database,
-      "SELECT id FROM units JOIN properties p ON p.id = property WHERE units.tenant = ?1 ORDER BY property, "
-      "length(units.id), units.id LIMIT ?2"};
+  sqlite::statement units{database,
+                          "SELECT id FROM units WHERE tenant = ?1 ORDER BY property, "
+                          "length(id), id LIMIT ?2"};
   sqlite::statement settlements{database,
                                 "SELECT id FROM settlements WHERE tenant = ?1 ORDER BY property, year LIMIT ?2"};
   sqlite::statement gateways{database,
