@@ -36,25 +36,34 @@ std::chrono::milliseconds retry_after() {
   return std::chrono::milliseconds{std::uniform_int_distribution{2000, 5000}(random)};
 }
 
+class counted {
+ public:
+  explicit counted(std::atomic<std::uint64_t>& what) noexcept : what_{what} { ++what_; }
+  counted(const counted&) = delete;
+  counted& operator=(const counted&) = delete;
+  ~counted() { --what_; }
+
+ private:
+  std::atomic<std::uint64_t>& what_;
+};
+
 /// One listener, for as long as it lives.
 class listening {
  public:
   listening(const event_lines& lines, stream_counters& counters, const tn::tenant_id& tenant)
-      : lines_{lines}, counters_{counters}, tenant_{tenant} {
-    ++counters_.open;
-    ++counters_.opened;
+      : lines_{lines}, open_{counters.open}, tenant_{tenant} {
+    ++counters.opened;
     lines_.write("sse_subscribed", {{.name = "tenant", .value = std::string_view{tenant_.str()}}});
   }
   listening(const listening&) = delete;
   listening& operator=(const listening&) = delete;
   ~listening() {
-    --counters_.open;
     lines_.write("sse_unsubscribed", {{.name = "tenant", .value = std::string_view{tenant_.str()}}});
   }
 
  private:
   const event_lines& lines_;
-  stream_counters& counters_;
+  const counted open_;
   const tn::tenant_id tenant_;
 };
 
@@ -67,6 +76,7 @@ awaitable<void> run(services& of, const event_lines& lines, stream_counters& cou
   try {
     auto following = of.alarm_log.async_follow(of.subscriber, tenant, last_id);
     tn::follower<alarm> feed = co_await as_awaitable(std::move(following));
+    const counted follows{counters.following};
     while (!to.gone().stop_requested()) {
       auto waiting = feed.async_next_for(keep_alive_every, to.gone());
       const std::optional<tn::log_event<alarm>> next = co_await as_awaitable(std::move(waiting));

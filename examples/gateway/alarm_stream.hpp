@@ -14,6 +14,7 @@ namespace gateway {
 
 struct stream_counters {
   std::atomic<std::uint64_t> open{0};
+  std::atomic<std::uint64_t> following{0};  // from now on they miss nothing
   std::atomic<std::uint64_t> opened{0};
   std::atomic<std::uint64_t> delivered{0};  // alarms
   std::atomic<std::uint64_t> gaps{0};

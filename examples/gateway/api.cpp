@@ -24,7 +24,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::size_t units_listed = 20;
+constexpr int listed = 20;
 
 response failed(unsigned status, std::string_view code, std::string_view detail) {
   return {.status = status, .body = json{{"error", code}, {"detail", detail}}.dump()};
@@ -175,7 +175,9 @@ tn::task<answer> api::for_tenant(const request& what, const tn::tenant_id& tenan
   if (work) {
     made = co_await std::move(*work);
   } else if (reads && second == "units" && parts.size() == 2) {
-    made = units(tenant);
+    made = {.body = json{{"units", of_.database.units(tenant, listed)}}.dump()};
+  } else if (reads && second == "settlements" && parts.size() == 2) {
+    made = {.body = json{{"settlements", of_.database.settlements(tenant, listed)}}.dump()};
   } else if (reads && second == "stats" && parts.size() == 2) {
     made = stats();
   } else if (second == "properties" && parts.size() == 2) {
@@ -257,10 +259,6 @@ tn::task<response> api::add_property(const tn::tenant_id& tenant, const std::str
   co_return response{.status = 201, .body = json{{"id", id}, {"instance", how_.instance}}.dump()};
 }
 
-response api::units(const tn::tenant_id& tenant) const {
-  return {.body = json{{"units", of_.database.units(tenant, units_listed)}}.dump()};
-}
-
 response api::stats() const {
   json hits;
   for (std::size_t i = 0; i < by_source_.size(); ++i) {
@@ -302,6 +300,7 @@ std::string api::metrics() const {
   page.counter("gateway_database_queries_total", "Queries for figures.");
   page.add(static_cast<double>(of_.database.queries()));
   page.gauge("gateway_streams", "Alarm streams that are open.").add(static_cast<double>(streams_.open));
+  page.gauge("gateway_followers", "Of them, those that have been subscribed.").add(static_cast<double>(streams_.following));
   page.counter("gateway_streams_opened_total", "Alarm streams.").add(static_cast<double>(streams_.opened));
   page.counter("gateway_alarms_delivered_total", "Alarms sent to streams.").add(static_cast<double>(streams_.delivered));
   page.counter("gateway_gaps_total", "Gaps told to streams.").add(static_cast<double>(streams_.gaps));

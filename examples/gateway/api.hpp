@@ -43,7 +43,6 @@ class api {
   tenantry::task<response> health_of(const tenantry::tenant_id& tenant, std::string gateway);
   tenantry::task<response> settlement(const tenantry::tenant_id& tenant, std::string id);
   tenantry::task<response> add_property(const tenantry::tenant_id& tenant, const std::string& body);
-  [[nodiscard]] response units(const tenantry::tenant_id& tenant) const;
   [[nodiscard]] response stats() const;
   [[nodiscard]] std::string metrics() const;
   tenantry::task<response> is_healthy();

@@ -205,12 +205,10 @@ awaitable<void> serve(std::shared_ptr<Shared> server, tcp::socket socket) {
       co_await send(*server, to, failed(413, "too_large", "the body is over the limit"), nullptr);
       break;
     }
-    if (fault == http::error::end_of_stream || fault.category() == asio::error::get_system_category() ||
-        fault == beast::error::timeout || fault == http::error::partial_message) {
-      break;
-    }
     if (fault) {
-      co_await send(*server, to, failed(400, "bad_request", "this is no HTTP request"), nullptr);
+      const bool ended = fault == http::error::end_of_stream || fault == http::error::partial_message ||
+                         fault == beast::error::timeout || fault.category() == asio::error::get_system_category();
+      if (!ended) co_await send(*server, to, failed(400, "bad_request", "this is no HTTP request"), nullptr);
       break;
     }
     const counted busy{server->busy};

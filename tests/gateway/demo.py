@@ -169,3 +169,13 @@ class Stream:
             assert event[0] == "alarm", event
             ids.append(event[1]["id"])
         return ids
+
+
+def run(checks, started, program, *only):
+    """Each check with a demo of its own; or only those that are named."""
+    for check in checks:
+        if only and check.__name__ not in only:
+            continue
+        with started(program, check) as demo:
+            check(demo)
+        print("ok:", check.__name__.replace("_", " "), flush=True)
