@@ -30,11 +30,15 @@ using clock = std::chrono::steady_clock;
 /// What is published only wakes the consumer up.
 constexpr subscription_options wakes_up{.capacity = 1, .overflow = overflow::drop_oldest};
 
+constexpr std::chrono::milliseconds longest = std::chrono::years{100};
+
 const consume_options& checked(const consume_options& how) {
   if (how.batch == 0) throw invalid_option{"consume_options.batch is 0"};
   if (how.batch > 1000) throw invalid_option{"consume_options.batch is over 1000"};
   if (how.max_attempts == 0) throw invalid_option{"consume_options.max_attempts is 0"};
   if (how.retry_after < 0ms) throw invalid_option{"consume_options.retry_after is negative"};
+  if (how.retry_after > longest) throw invalid_option{"consume_options.retry_after is more than 100 years"};
+  if (how.claim_after > longest) throw invalid_option{"consume_options.claim_after is more than 100 years"};
   if (how.claim_after < 30ms) throw invalid_option{"consume_options.claim_after is less than 30 ms"};
   if (how.keep_dead == 0) throw invalid_option{"consume_options.keep_dead is 0"};
   return how;
@@ -266,6 +270,7 @@ task<work_ref> consume_state::async_next(std::stop_token stop) {
 void consume_state::leave() noexcept {
   keeper_->stop();
   try {
+    if (machine_->recovers()) answered(exchanged(machine_->request(clock::now())));
     answered(exchanged(machine_->leave(clock::now())));
   } catch (...) {
   }
@@ -276,6 +281,11 @@ void consume_state::leave() noexcept {
 task<void> consume_state::async_leave() {
   keeper_->stop();
   try {
+    if (machine_->recovers()) {
+      auto recovering = async_exchanged(machine_->request(clock::now()));
+      const reply found = co_await std::move(recovering);
+      answered(found);
+    }
     auto exchanging = async_exchanged(machine_->leave(clock::now()));
     const reply read = co_await std::move(exchanging);
     answered(read);

@@ -25,7 +25,10 @@ std::chrono::milliseconds pause_before_attempt(const consume_options& how, std::
 consumer_machine::consumer_machine(const consume_options& how) : how_{how} {}
 
 consumer_machine::step consumer_machine::next(time_point now) {
-  while (!queue_.empty() && queue_.front()->lost) queue_.pop_front();  // somebody else has been given it
+  while (!queue_.empty() && queue_.front()->lost) {  // somebody else has been given it
+    queue_.pop_front();
+    wants_more_ = true;
+  }
   const bool settles = !request_.settled.empty();
   if (!queue_.empty()) return settles && now - settled_first_ >= settles_after ? step::exchange : step::hand_out;
   return settles || wants_more_ || claims(now) ? step::exchange : step::wait;
@@ -123,12 +126,12 @@ void consumer_machine::answered(work_reply answer, time_point now) {
   counters_.lost += answer.trimmed;
   counters_.dead += answer.dead;
   if (asked == 0) return;
-  recover_ = false;
+  const bool recovered = std::exchange(recover_, false) && !answer.given.empty();  // then nothing new was read
   if (request_.claim_from) {
     if (answer.claim_from.empty()) claim_at_ = now + how_.claim_after / 2;
     claim_from_ = std::move(answer.claim_from);
   }
-  wants_more_ = answer.given.size() >= asked || !claim_from_.empty();
+  wants_more_ = answer.given.size() >= asked || recovered || !claim_from_.empty();
   for (auto& each : answer.given) {
     if (handed_out_already(*each)) continue;
     if (each->attempt > 1) ++counters_.again;

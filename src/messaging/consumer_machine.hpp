@@ -88,6 +88,8 @@ class consumer_machine {
   /// What is to be handed out.
   [[nodiscard]] const std::deque<work_ref>& held() const noexcept { return queue_; }
   void unanswered(bool may_have_run) noexcept;
+  /// An answer was lost that may have given it something.
+  [[nodiscard]] bool recovers() const noexcept { return recover_; }
   /// The last one: what was not handed out is given back.
   [[nodiscard]] const work_request& leave(time_point now);
 

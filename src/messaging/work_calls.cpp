@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -16,6 +18,9 @@ namespace {
 
 /// Consumers that have nothing and are silent for so long are no more; one that is after all comes back by itself.
 constexpr std::chrono::milliseconds forgotten_after = std::chrono::hours{1};
+
+/// Redis counts up to here.
+constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
 
 std::string flag(bool of) { return of ? "1" : ""; }
 
@@ -41,7 +46,7 @@ std::vector<std::string> work_calls::arguments(const work_request& of) const {
                                of.claim_from.value_or(std::string{}),
                                std::to_string(of.recover),
                                std::to_string(how.max_attempts),
-                               std::to_string(how.keep_dead),
+                               std::to_string(std::min(how.keep_dead, most)),
                                std::to_string(std::max(forgotten_after, 10 * how.claim_after).count()),
                                flag(of.leave)};
   all.reserve(all.size() + 6 * of.settled.size());
@@ -87,7 +92,8 @@ std::vector<dead_letter> log_core::dead_letters(const tenant_id& tenant, std::st
                                                 std::size_t at_most) const {
   const reply found = state_->redis()
                           .with({.timeout = state_->timeout(), .tenant = &tenant})
-                          .execute("XRANGE", dead_letters_key(*state_, tenant, group), "-", "+", "COUNT", at_most);
+                          .execute("XRANGE", dead_letters_key(*state_, tenant, group), "-", "+", "COUNT",
+                                   std::min<std::uint64_t>(at_most, most));
   std::vector<dead_letter> letters;
   letters.reserve(found.elements().size());
   for (const reply& each : found.elements()) {

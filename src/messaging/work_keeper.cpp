@@ -63,6 +63,19 @@ std::vector<command> work_keeper::renewals(const std::vector<work_ref>& of) cons
   return commands;
 }
 
+/// What is lost is not kept any more: when this consumer gets it again, it may fail, and wait for its next attempt.
+void work_keeper::lost(const reply& answer, const std::vector<work_ref>& of) {
+  const std::vector<reply>& words = answer.elements();
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    for (const work_ref& each : of) {
+      if (each->offset != static_cast<std::uint64_t>(words[i].integer()) || !each->id.starts_with(words[0].str()))
+        continue;
+      each->lost = true;
+      settled(each);
+    }
+  }
+}
+
 /// On the I/O thread. Once the client is closed, and may be gone, nothing of it is used any more.
 task<void> work_keeper::work(std::shared_ptr<work_keeper> self) {
   while (!self->stopped_.stop_requested()) {
@@ -80,13 +93,8 @@ task<void> work_keeper::work(std::shared_ptr<work_keeper> self) {
       if (why.code() == errc::closed) co_return;
       continue;  // the next one may do, or it is lost
     }
-    for (const reply& lost : replies) {
-      if (lost.is_error()) continue;
-      for (const reply& offset : lost.elements()) {
-        for (const work_ref& each : held) {
-          if (each->offset == static_cast<std::uint64_t>(offset.integer())) each->lost = true;
-        }
-      }
+    for (const reply& answer : replies) {
+      if (!answer.is_error()) self->lost(answer, held);
     }
   }
 }

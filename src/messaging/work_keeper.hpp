@@ -5,6 +5,7 @@
 #include "messaging/log_state.hpp"
 
 #include <tenantry/command.hpp>
+#include <tenantry/reply.hpp>
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
 
@@ -38,6 +39,7 @@ class work_keeper : public std::enable_shared_from_this<work_keeper> {
   static task<void> work(std::shared_ptr<work_keeper> self);
   /// What is held since the last time.
   [[nodiscard]] std::vector<work_ref> due();
+  void lost(const reply& answer, const std::vector<work_ref>& of);
   [[nodiscard]] std::vector<command> renewals(const std::vector<work_ref>& of) const;
 
   const std::shared_ptr<log_state> log_;

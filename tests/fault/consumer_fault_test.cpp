@@ -231,6 +231,39 @@ TEST_CASE("events whose answer was lost are handed out at once, and as the first
   CHECK(log.dead_letters(acme, "g").empty());
 }
 
+TEST_CASE("what a lost answer gave is given back by a consumer that stops, and is no attempt") {
+  support::need_redis();
+  const tn::testing::redis_server server;
+  support::fault_proxy proxy{server.port()};
+  const tn::client redis{patient(server)};
+  const number_log log{redis, jobs};
+  const tn::client through{tn::client_options::from_url(proxy.url())};
+  const number_log behind{through, jobs, {.timeout = 2s}};
+  tn::subscriber sub{redis};  // is not cut
+  // What nobody is known to have handled would be a dead letter at once.
+  const tn::consume_options how{.max_attempts = 1, .claim_after = 1s};
+  std::atomic<int> handled{0};
+  auto first = behind.consume(
+      sub, acme, "g", [&](const number_work&) { ++handled; }, how);
+  auto ended = on_thread([&] { first.run(); });
+  log.append(acme, 0);
+  REQUIRE(eventually([&] { return handled == 1 && pending(redis) == 0; }));
+  proxy.apply(support::flow::to_client, {.carries = support::faults::transport::swallows}, support::reach::open);
+  log.append(acme, 1);
+  REQUIRE(eventually([&] { return pending(redis) == 1; }));
+  first.stop();
+  ended.get();
+  REQUIRE(handled == 1);
+  auto second = log.consume(
+      sub, acme, "g", [&](const number_work& w) { handled += w.value * 10; }, how);
+  auto second_ended = on_thread([&] { second.run(); });
+  CHECK(eventually([&] { return pending(redis) == 0; }));
+  second.stop();
+  second_ended.get();
+  CHECK(handled == 11);
+  CHECK(log.dead_letters(acme, "g").empty());
+}
+
 TEST_CASE("what waits for its next attempt is attempted in time, also where an answer was lost meanwhile") {
   support::need_redis();
   const tn::testing::redis_server server;

@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -460,6 +461,9 @@ TEST_CASE("what a consumer cannot do says what and where") {
   CHECK_THROWS_AS(log.consume(sub, acme, "g", nothing, {.retry_after = -1ms}), tn::invalid_option);
   CHECK_THROWS_AS(log.consume(sub, acme, "g", nothing, {.claim_after = 1ms}), tn::invalid_option);
   CHECK_THROWS_AS(log.consume(sub, acme, "g", nothing, {.keep_dead = 0}), tn::invalid_option);
+  const auto longest = std::chrono::milliseconds::max();
+  CHECK_THROWS_AS(log.consume(sub, acme, "g", nothing, {.retry_after = longest}), tn::invalid_option);
+  CHECK_THROWS_AS(log.consume(sub, acme, "g", nothing, {.claim_after = longest}), tn::invalid_option);
   redis.client.execute("SET", stream, "no stream");
   redis.client.execute("HSET", "log:{acme}:alarms#meta", "e", "aaaaaaaaaaaaaaaa", "s", 1);
   auto worker = log.consume(sub, acme, "g", nothing);
@@ -479,9 +483,9 @@ TEST_CASE("a group may be named with any bytes") {
                                worker->stop();
                                if (w.id() == id) throw 1;
                              },
-                             {.max_attempts = 1}));
+                             {.max_attempts = 1, .keep_dead = std::numeric_limits<std::uint64_t>::max()}));
   worker->run();
-  const auto letters = log.dead_letters(acme, name);
+  const auto letters = log.dead_letters(acme, name, std::numeric_limits<std::size_t>::max());
   REQUIRE(letters.size() == 1);
   CHECK(letters[0].why == "an exception that is none of the standard library");
 }

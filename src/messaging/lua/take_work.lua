@@ -2,7 +2,7 @@
 -- KEYS: stream, meta, dead letters of the group
 -- ARGV: 1 group, 2 consumer, 3 how many events at most, 4 epoch of the events that are settled,
 --       5 a group that begins now: 'first' event that is kept or 'latest', 6 '1' where the group is known to have been,
---       7 what is pending for so many milliseconds is claimed, 8 where to look for it (an id of XAUTOCLAIM), or '' not now,
+--       7 what is pending for so many milliseconds is claimed, 8 where to look for it ('0-0', or where a search goes on), or '' not now,
 --       9 look at so many of what this consumer has been given, because it may not have heard of them, 10 attempts at most, 11 dead letters to keep,
 --       12 consumers that have nothing and were silent for so many milliseconds are forgotten, 13 '1': this one leaves,
 --       14... of each event that is settled: offset, tag, outcome, and to it:
@@ -10,7 +10,7 @@
 -- Returns: {epoch, where the search goes on ('' not at all), events trimmed before anybody got them, events trimmed while
 --           pending, dead letters of events whose consumers died, then of each event: offset, tag, event, attempts}
 -- Values: dead letters: a stream of the event's id (i), the event (d), attempts (n) and why (w). meta: for each group (g:<group>)
---         the epoch, a space, and the offset of the latest event that it was given.
+--         the epoch, the offset of the latest event that it was given, and how many are pending, with spaces between.
 local call = redis.call
 local stream, dead = KEYS[1], KEYS[3]
 local group, consumer, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -33,7 +33,8 @@ local function bury(id, name, event, attempts, why)
 end
 
 -- The group: it goes with its stream, but the meta remembers where it was.
-local known_epoch, known = string.match(meta[3] or '', '^(%x+) (%d+)$')
+local answer = {epoch, '', 0, 0, 0}
+local known_epoch, known, known_pending = string.match(meta[3] or '', '^(%x+) (%d+) (%d+)$')
 local last
 for _, each in ipairs(call('XINFO', 'GROUPS', stream)) do
   if each[2] == group then
@@ -46,6 +47,7 @@ if not last then
   local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if known_epoch == epoch then
     last = tonumber(known)
+    answer[4] = tonumber(known_pending)  -- went with the stream
   elseif ARGV[5] == 'latest' and ARGV[6] ~= '1' and not known_epoch then
     last = tonumber(meta[2])
   else
@@ -53,8 +55,12 @@ if not last then
   end
   call('XGROUP', 'CREATE', stream, group, string.format('%d-0', last))
 end
+local function trimmed(id)
+  call('XACK', stream, group, id)
+  answer[4] = answer[4] + 1
+end
 local function remember()
-  local now = epoch .. ' ' .. string.format('%d', last)
+  local now = string.format('%s %d %d', epoch, last, call('XPENDING', stream, group)[1])
   if now ~= meta[3] then call('HSET', KEYS[2], 'g:' .. group, now) end
 end
 
@@ -70,6 +76,8 @@ if ARGV[4] == epoch then
       elseif mine and mine[2] == consumer then
         if outcome == 'dead' then
           bury(id, epoch .. '-' .. ARGV[i] .. '-' .. tag, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+        elseif not entry then
+          trimmed(id)
         else
           local idle = math.max(0, tonumber(ARGV[7]) - tonumber(ARGV[i + 3]))
           call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', string.format('%d', idle), 'RETRYCOUNT', ARGV[i + 4],
@@ -80,7 +88,6 @@ if ARGV[4] == epoch then
   end
 end
 
-local answer = {epoch, '', 0, 0, 0}
 local left = count
 local function give(entry, attempts)
   answer[#answer + 1] = offset_of(entry.id)
@@ -104,21 +111,22 @@ if left > 0 and ARGV[9] ~= '0' then
     if entry then
       give(entry, each[4])
     else
-      call('XACK', stream, group, each[1])
-      answer[4] = answer[4] + 1
+      trimmed(each[1])
     end
   end
 end
 -- One at a time, and nothing else with it: where it kills who handles it, no other event shall count an attempt.
 if left == count and ARGV[8] ~= '' and count > 0 then
-  local claimed = call('XAUTOCLAIM', stream, group, consumer, ARGV[7], ARGV[8], 'COUNT', 1, 'JUSTID')
-  if claimed[1] ~= '0-0' then answer[2] = claimed[1] end
+  -- A search ends at what had been given when it began: where others go on meanwhile, it would never begin anew.
+  local from, to = string.match(ARGV[8], '^(%d+%-%d+) ?(%d*)$')
+  to = tonumber(to) or last
+  local claimed = call('XAUTOCLAIM', stream, group, consumer, ARGV[7], from, 'COUNT', 1, 'JUSTID')
+  if claimed[1] ~= '0-0' and offset_of(claimed[1]) <= to then answer[2] = string.format('%s %d', claimed[1], to) end
   answer[4] = answer[4] + #(claimed[3] or {})
   for _, id in ipairs(claimed[2]) do
     local entry, attempts = entry_of(id), pending(id)[4] + 1
     if not entry then
-      call('XACK', stream, group, id)
-      answer[4] = answer[4] + 1
+      trimmed(id)
     elseif attempts > tonumber(ARGV[10]) then
       bury(id, epoch .. '-' .. string.format('%d', offset_of(id)) .. '-' .. entry.tag, entry.event, attempts - 1,
         'nobody who was given it said what became of it')

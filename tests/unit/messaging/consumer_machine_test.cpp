@@ -305,3 +305,40 @@ TEST_CASE("whatever is appended after the first answer is for the group") {
   c.machine.news();
   CHECK(c.asks().group_known);
 }
+
+TEST_CASE("a consumer that looked for what a lost answer gave, asks for more") {
+  consumer c;
+  (void)c.asks();
+  c.gets({event(1)});
+  c.machine.failed("no", c.now);
+  (void)c.asks();
+  c.machine.unanswered(true);
+  CHECK(c.asks().recover);
+  c.gets({event(1, 1)});  // it only waits: where something was found, nothing new is read
+  CHECK(c.asks().count == 2);
+}
+
+TEST_CASE("a consumer whose only event was lost to another one asks for more") {
+  consumer c;
+  c.idles();
+  c.machine.news();
+  (void)c.asks();
+  const auto lost = event(1, 2);
+  c.gets({lost});
+  lost->lost = true;
+  CHECK(c.asks().count == 2);
+}
+
+TEST_CASE("who leaves after a lost answer asks for what it may have given, to give it back") {
+  consumer c;
+  (void)c.asks();
+  CHECK_FALSE(c.machine.recovers());
+  c.machine.unanswered(true);
+  REQUIRE(c.machine.recovers());
+  CHECK(c.machine.request(c.now).recover);
+  c.gets({event(1)});
+  CHECK_FALSE(c.machine.recovers());
+  const td::work_request last = c.machine.leave(c.now);
+  REQUIRE(last.settled.size() == 1);
+  CHECK(last.settled[0].attempts == 0);
+}
