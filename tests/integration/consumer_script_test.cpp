@@ -6,6 +6,7 @@
 #include "messaging/work_calls.hpp"
 #include "messaging/work_keeper.hpp"
 #include "support/cache_rig.hpp"
+#include "support/fault_proxy.hpp"
 
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
@@ -16,6 +17,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -49,10 +51,13 @@ struct rig {
   void append(int count) const {
     for (int i = 0; i < count; ++i) (void)log->append(acme, "x", {});
   }
-  [[nodiscard]] td::work_reply asks(const std::string& consumer, const td::work_request& what) const {
+  /// `forgets`: consumers that were silent for so many milliseconds, instead of the usual hour.
+  [[nodiscard]] td::work_reply asks(const std::string& consumer, const td::work_request& what,
+                                    const std::string& forgets = {}) const {
     const td::work_calls calls{*log, acme, group, consumer, how};
     const auto keys = calls.keys();
-    const auto arguments = calls.arguments(what);
+    auto arguments = calls.arguments(what);
+    if (!forgets.empty()) arguments[11] = forgets;
     const std::vector<std::string_view> key_views{keys.begin(), keys.end()};
     const std::vector<std::string_view> argument_views{arguments.begin(), arguments.end()};
     return td::work_calls::answer(redis.client.eval(td::scripts::take_work(), key_views, argument_views));
@@ -269,4 +274,103 @@ TEST_CASE("what was pending when a log expired is counted as lost once it goes o
   CHECK(found.given[0]->offset == 4);
   CHECK(found.trimmed == 2);  // 2, which was pending, and 3, which nobody was given
   CHECK(r.takes("b", 5).trimmed == 0);
+}
+
+TEST_CASE("what is said of another log's event settles nothing, not even one with the same tag") {
+  const rig r;
+  r.append(1);
+  const auto old = r.takes("a", 1);
+  r.redis.client.execute("DEL", stream, meta);
+  r.append(1);
+  const auto held = r.takes("a", 1);
+  REQUIRE(held.given.size() == 1);
+  old.given[0]->tag = held.given[0]->tag;
+  (void)r.asks("a", rig::settling(old, {}));
+  CHECK(r.pending() == 1);
+}
+
+TEST_CASE("consumers that have nothing and are silent for long are forgotten, others are not") {
+  const rig r;
+  r.append(1);
+  REQUIRE(r.takes("busy", 1).given.size() == 1);
+  r.redis.client.execute("XGROUP", "CREATECONSUMER", stream, r.group, "idle");
+  const auto there = [&](const std::string& name) {
+    const tn::reply all = r.redis.client.execute("XINFO", "CONSUMERS", stream, r.group);
+    return std::ranges::any_of(all.elements(), [&](const tn::reply& each) { return each[1].str() == name; });
+  };
+  const td::work_request search{.count = 1, .epoch = {}, .claim_from = "0-0", .settled = {}};
+  (void)r.asks("b", search);
+  CHECK(there("idle"));
+  CHECK(eventually([&] {
+    (void)r.asks("b", search, "0");
+    return !there("idle");
+  }));
+  CHECK(there("busy"));
+  CHECK(r.pending() == 1);
+}
+
+TEST_CASE("what is not kept any more is counted by who looks for what a lost answer gave, and by who claims") {
+  rig r{{.keep = 2}};
+  r.append(1);
+  (void)r.takes("a", 1);
+  r.append(2);
+  SECTION("recover") {
+    const auto found = r.asks("a", {.count = 5, .epoch = {}, .recover = 5, .settled = {}});
+    CHECK(found.trimmed == 1);
+    CHECK(found.given.size() == 2);
+  }
+  SECTION("claim") {
+    r.how.claim_after = 30ms;
+    const td::work_request search{.count = 5, .epoch = {}, .claim_from = "0-0", .settled = {}};
+    CHECK(eventually([&] { return r.asks("b", search).trimmed == 1; }));
+  }
+  CHECK(r.redis.client.execute("XPENDING", stream, r.group, "1-0", "1-0", 1).elements().empty());
+}
+
+TEST_CASE("of a group's dead letters the last ones are kept") {
+  rig r;
+  r.how.keep_dead = 2;
+  r.append(4);
+  auto held = r.takes("a", 4);
+  (void)r.asks("a", rig::settling(held, {.what = outcome::dead, .of = {}, .attempts = 1, .why = "no"}));
+  const auto letters = r.redis.client.execute("XRANGE", std::string{stream} + "#dead:g", "-", "+");
+  REQUIRE(letters.elements().size() == 2);
+  CHECK(letters[1][1][1].str() == held.given[3]->id);
+  CHECK(r.pending() == 0);
+}
+
+TEST_CASE("a group that begins with the latest gets all of a log that began anew, also where no consumer was there") {
+  rig r;
+  r.how.start = tn::group_start::latest;
+  r.append(2);
+  CHECK(r.takes("a", 5).given.empty());
+  r.append(1);
+  CHECK(r.takes("a", 5).given.size() == 1);
+  // As of a server that lost the end of its data and the log with it: the hash stays, with what it knows of the group.
+  r.redis.client.execute("DEL", stream);
+  r.redis.client.execute("HSET", meta, "e", "bbbbbbbbbbbbbbbb", "s", 0);
+  r.append(2);
+  CHECK(r.takes("b", 5).given.size() == 2);
+}
+
+TEST_CASE("a keeper goes on after its connection was lost") {
+  rig r;
+  r.append(1);
+  const auto held = r.takes("a", 1);
+  support::fault_proxy proxy{redis_rig::server().port()};
+  auto options = tn::client_options::from_url(proxy.url());
+  options.timeout = 100ms;
+  const tn::client through{options};
+  const auto log = std::make_shared<td::log_state>(through, &alarms_of, tn::event_log_options{});
+  const auto keeper = std::make_shared<td::work_keeper>(log, acme, r.group, "a", 90ms);
+  r.ages(1, "a");
+  keeper->keep({held.given[0]});
+  REQUIRE(eventually([&] { return r.idle(1) < 3600000; }));
+  proxy.refuse();
+  proxy.reset();
+  REQUIRE(eventually([&] { return r.idle(1) > 400; }));
+  r.ages(1, "a");
+  proxy.heal();
+  CHECK(eventually([&] { return r.idle(1) < 3600000; }));
+  keeper->stop();
 }

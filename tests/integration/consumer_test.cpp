@@ -431,19 +431,21 @@ TEST_CASE("a stop, the end of a subscriber and the end of a client end consumers
     const text_log log{redis.client, alarms};
     std::optional<tn::subscriber> sub;
     sub.emplace(redis.client);
+    const first_request asked{redis};
     auto idle = log.consume(*sub, acme, "g", [](const text_work&) {});
     auto ended = on_thread([&] { idle.run(); });
-    REQUIRE(eventually([&] { return redis.client.execute("PUBSUB", "NUMSUB", stream)[1].integer() == 1; }));
+    REQUIRE(eventually(asked));
     sub.reset();
     ended.get();
   }
   SECTION("client, of a coroutine") {
     tn::client own{redis_rig::server().url()};
+    const first_request asked{redis};
     const text_log log{own, alarms};
     tn::subscriber sub{own};
     auto idle = log.consume(sub, acme, "g", [](const text_work&) {});
     auto ended = on_thread([&] { tn::sync_wait(idle.async_run()); });
-    REQUIRE(eventually([&] { return redis.client.execute("PUBSUB", "NUMSUB", stream)[1].integer() == 1; }));
+    REQUIRE(eventually(asked));
     own.close(5s);
     ended.get();
   }
