@@ -103,14 +103,15 @@ std::vector<dead_letter> log_core::dead_letters(const tenant_id& tenant, std::st
     for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
       const std::string name = fields[i].str();
       std::string value = fields[i + 1].str();
-      if (name == "i")
+      if (name == "i") {
         letter.id = std::move(value);
-      else if (name == "d")
+      } else if (name == "d") {
         letter.payload = std::move(value);
-      else if (name == "n")
+      } else if (name == "n") {
         letter.attempts = static_cast<std::uint32_t>(std::strtoul(value.c_str(), nullptr, 10));
-      else if (name == "w")
+      } else if (name == "w") {
         letter.why = std::move(value);
+      }
     }
     letters.push_back(std::move(letter));
   }
