@@ -56,6 +56,11 @@ class bounded_queue {
     const std::lock_guard held{mutex_};
     return closed_;
   }
+  /// It is closed, and nothing is in it.
+  [[nodiscard]] bool drained() const noexcept {
+    const std::lock_guard held{mutex_};
+    return closed_ && all_.empty();
+  }
 
  private:
   std::size_t capacity_;

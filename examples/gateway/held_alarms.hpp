@@ -32,14 +32,17 @@ class held_alarms {
     ++size_;
   }
 
-  /// Calls `append(tenant, alarm)` for one after another, those of a tenant in order. A tenant that is to come later is
-  /// left out before `later`.
+  /// Calls `append(tenant, alarm)` for one after another, those of a tenant in order, until `until`: then the next call
+  /// goes on with the next tenant. One that is to come later is left out before `later`.
   template <class Append>
-  void flush(time_point now, time_point later, const Append& append) {
-    for (auto at = waiting_.begin(); at != waiting_.end();) {
+  void flush(time_point now, time_point later, time_point until, const Append& append) {
+    auto at = last_ ? waiting_.upper_bound(*last_) : waiting_.begin();
+    for (std::size_t tenants = waiting_.size(); tenants > 0; --tenants) {
+      if (at == waiting_.end()) at = waiting_.begin();
       auto& [tenant, held] = *at;
       outcome last = held.not_before <= now ? outcome::done : outcome::tenant_later;
-      while (!held.alarms.empty() && last == outcome::done) {
+      bool in_time = true;
+      while (!held.alarms.empty() && last == outcome::done && in_time) {
         last = append(tenant, std::as_const(held.alarms.front()));
         if (last == outcome::done) {
           held.alarms.pop_front();
@@ -47,12 +50,20 @@ class held_alarms {
         } else if (last == outcome::tenant_later) {
           held.not_before = later;
         }
+        in_time = std::chrono::steady_clock::now() < until;
       }
+      last_ = tenant;
       at = held.alarms.empty() ? waiting_.erase(at) : std::next(at);
-      if (last == outcome::all_later) return;
+      if (last == outcome::all_later || !in_time) return;
     }
   }
 
+  /// How many alarms `flush` would begin with.
+  [[nodiscard]] std::size_t ready(time_point now) const {
+    std::size_t number = 0;
+    for (const auto& [tenant, held] : waiting_) number += held.not_before <= now ? held.alarms.size() : 0;
+    return number;
+  }
   /// When `flush` has something to do. Nothing where nothing is held.
   [[nodiscard]] std::optional<time_point> due() const {
     if (waiting_.empty()) return std::nullopt;
@@ -83,6 +94,7 @@ class held_alarms {
 
   std::size_t size_ = 0;
   std::map<tenantry::tenant_id, queue> waiting_;
+  std::optional<tenantry::tenant_id> last_;  // whose turn it was
 };
 
 }  // namespace gateway

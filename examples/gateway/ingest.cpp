@@ -13,6 +13,9 @@ namespace gateway {
 
 namespace {
 
+/// Readings do not wait for longer while many alarms are appended.
+constexpr std::chrono::milliseconds flush_for{100};
+
 /// What would fail in the same way for every tenant and key: Redis is away, not ready, or takes no writes.
 bool concerns_all(const tenantry::error& why) noexcept {
   using enum tenantry::errc;
@@ -74,8 +77,8 @@ void ingest::stop(std::chrono::milliseconds patience) noexcept {
 
 void ingest::run() {
   for (;;) {
-    std::vector<raw> all = queue_.take(options_.batch, next_due());
-    const bool drained = all.empty() && queue_.closed();
+    std::vector<raw> all = queue_.take(room(), next_due());
+    const bool drained = all.empty() && queue_.drained();
     take_in(std::move(all));
     append_alarms();
     expire_what_is_due();
@@ -87,6 +90,14 @@ void ingest::run() {
     c.alarms_dropped += held_.size();
     c.alarms_held = 0;
   });
+}
+
+/// How many messages to take. While Redis takes alarms more slowly than they come, the others wait in the queue, and
+/// not as held alarms, which are dropped when there are too many.
+std::size_t ingest::room() const {
+  if (redis_fails_) return options_.batch;
+  const std::size_t most = (options_.held + 1) / 2;
+  return std::min(options_.batch, most - std::min(most, held_.ready(clock::now())));
 }
 
 void ingest::take_in(std::vector<raw> all) {
@@ -173,7 +184,7 @@ void ingest::put_health(const std::vector<arrived>& reports, const std::vector<s
 void ingest::append_alarms() {
   if (may_ask_redis()) {
     const auto now = clock::now();
-    held_.flush(now, now + options_.retry_every,
+    held_.flush(now, now + options_.retry_every, now + flush_for,
                 [this](const tenantry::tenant_id& tenant, const alarm& one) { return append(tenant, one); });
   }
   const std::size_t dropped = held_.trim(options_.held);

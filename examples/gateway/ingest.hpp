@@ -109,6 +109,7 @@ class ingest {
   };
 
   void run();
+  [[nodiscard]] std::size_t room() const;
   void take_in(std::vector<raw> all);
   std::optional<arrived> admit(raw one);
   void write(const std::vector<arrived>& reports);

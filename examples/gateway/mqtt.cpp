@@ -59,22 +59,17 @@ class mqtt::parts {
   }
 
   bool publish(const std::string& topic, std::string_view payload, std::chrono::milliseconds patience) {
-    {
-      std::unique_lock held{mutex_};
-      const auto room = [this] { return stopped_ || unconfirmed_ < options_.max_unconfirmed; };
-      if (!changed_.wait_for(held, patience, room) || stopped_) return false;
-      ++unconfirmed_;  // before it can be confirmed
-    }
+    std::unique_lock held{mutex_};
+    const auto may_send = [this] { return stopped_ || (open_ && unconfirmed_ < options_.max_unconfirmed); };
+    if (!changed_.wait_for(held, patience, may_send) || stopped_) return false;
     const int result = mosquitto_publish(client_.get(), nullptr, topic.c_str(), static_cast<int>(payload.size()),
                                          payload.data(), qos, /*retain=*/false);
-    // Without a connection a message with QoS 1 is queued.
-    if (result == MOSQ_ERR_SUCCESS || result == MOSQ_ERR_NO_CONN || result == MOSQ_ERR_CONN_LOST) return true;
-    {
-      const std::lock_guard held{mutex_};
-      --unconfirmed_;
+    // When the connection was just lost, a message with QoS 1 is sent by the next one.
+    if (result != MOSQ_ERR_SUCCESS && result != MOSQ_ERR_NO_CONN && result != MOSQ_ERR_CONN_LOST) {
+      throw std::runtime_error{std::string{"MQTT: publishing: "} + mosquitto_strerror(result)};
     }
-    changed_.notify_all();
-    throw std::runtime_error{std::string{"MQTT: publishing: "} + mosquitto_strerror(result)};
+    ++unconfirmed_;
+    return true;
   }
 
   bool wait_until_confirmed(std::chrono::milliseconds patience) {
@@ -154,9 +149,13 @@ class mqtt::parts {
       if (result == MOSQ_ERR_SUCCESS) {
         const auto before = connections.load();
         while (!stop.stop_requested() && mosquitto_loop(client_.get(), /*timeout in ms=*/500, /*unused=*/1) == 0) {
+          // What an earlier connection did not get confirmed has been sent again by now, so that what is published from
+          // here on comes after it.
+          if (connections != before) may_publish(true);
         }
         if (connections != before) pause = options_.reconnect_after;
       }
+      may_publish(false);
       ready = false;
       wait_about(pause, stop);
       pause = std::min(pause * 2, options_.longest_reconnect_after);
@@ -164,6 +163,15 @@ class mqtt::parts {
     mosquitto_disconnect(client_.get());  // again: the first one may have come in the middle of a reconnect
     mosquitto_loop_write(client_.get(), /*unused=*/1);
     ready = false;
+  }
+
+  void may_publish(bool now) {
+    {
+      const std::lock_guard held{mutex_};
+      if (open_ == now) return;
+      open_ = now;
+    }
+    changed_.notify_all();
   }
 
   /// From half of the time to all of it, so that many clients do not come back at the same moment.
@@ -182,6 +190,7 @@ class mqtt::parts {
   std::condition_variable changed_;
   std::condition_variable_any stopping_;
   std::size_t unconfirmed_ = 0;
+  bool open_ = false;  // for publish: there is a connection
   bool stopped_ = false;
 
   owned client_;

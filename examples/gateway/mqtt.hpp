@@ -60,8 +60,9 @@ class mqtt {
   /// How often it was connected.
   [[nodiscard]] std::uint64_t connections() const noexcept;
 
-  /// Hands a message over for sending, now or when the connection is back; waits while too many are not confirmed.
-  /// False where that did not change within `patience`, and after `stop`: then the message is not sent.
+  /// Sends a message; waits while there is no connection, and while too many are not confirmed. False where that did
+  /// not change within `patience`, and after `stop`: then the message is not sent. Messages arrive in the order of the
+  /// calls, some of them twice where the connection was lost.
   bool publish(const std::string& topic, std::string_view payload,
                std::chrono::milliseconds patience = std::chrono::seconds{5});
   /// How many messages the broker has confirmed.

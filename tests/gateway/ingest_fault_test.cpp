@@ -185,8 +185,9 @@ TEST_CASE("a restart of the broker loses no alarm") {
   says.raise(1, 50);
   CHECK(says.confirmed());
   broker.stop();
-  says.raise(51, 100);
+  auto raising = support::on_thread([&] { says.raise(51, 100); });
   broker.start();
+  raising.get();
   says.raise(101, 150);
   CHECK(says.confirmed());
   CHECK(one.one.has_appended(150));

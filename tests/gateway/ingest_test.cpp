@@ -181,6 +181,14 @@ TEST_CASE("an alarm that comes again to the same instance is counted, and append
   CHECK(logged_ids(one.redis, acme) == ids(1, 1));
 }
 
+TEST_CASE("alarms that come faster than Redis takes them wait, and none is dropped") {
+  rig of;
+  instance one{of.db, of.server.url(), {.held = 4}};
+  for (const std::string& id : ids(1, 200)) one.raise(acme, id);
+  CHECK(one.has_appended(200));
+  CHECK(one.bridge.counters().alarms_dropped == 0);
+}
+
 TEST_CASE("while the database is locked nothing is lost: the one who offers waits") {
   const support::must_end in_time{};
   rig of;

@@ -68,6 +68,9 @@ class mosquitto_broker {
   }
   /// Ends it in order: it writes down what it has. Returns when it is gone.
   void stop() { end(SIGTERM); }
+  /// Freezes it: connections stay open, and nothing answers.
+  void pause() const { ::kill(pid_, SIGSTOP); }
+  void resume() const { ::kill(pid_, SIGCONT); }
   /// Ends it as a crash would: it keeps what it wrote down before.
   void kill() { end(SIGKILL); }
 
