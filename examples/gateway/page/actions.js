@@ -75,7 +75,7 @@ export class Actions {
     result.dataset.limited = limited.length;
     result.textContent = `Of ${burstSize} requests ${ok} were answered (200) and ${limited.length} refused (429)`
       + (others > 0 ? `; ${others} failed.` : '.');
-    if (limited.length > 0) this.#count(performance.now() + limited.at(-1).retryAfter);
+    if (limited.length > 0) this.#count(limited.at(-1).retryAfter);
   }
 
   async #answer() {
@@ -87,8 +87,10 @@ export class Actions {
     }
   }
 
-  #count(until) {
+  #count(retryAfter) {
+    const until = performance.now() + retryAfter;
     const wait = this.#page('burst-wait');
+    wait.dataset.retryAfter = retryAfter / 1000;
     const show = () => {
       const left = until - performance.now();
       wait.dataset.left = Math.max(0, Math.ceil(left / 1000));

@@ -69,7 +69,7 @@ export class Chart {
     const slowest = Math.max(1, ...this.#points.flatMap(({ ownMs, p99 }) => [ownMs ?? 0, p99 ?? 0]));
     this.#panel(picture, rates, top, width, 100);
     this.#panel(picture, latencies, top + panelHeight + gapHeight, width, roundUp(slowest));
-    for (const minutes of [5, 4, 3, 2, 1, 0]) {
+    for (const minutes of width < 420 ? [4, 2, 0] : [5, 4, 3, 2, 1, 0]) {
       const x = this.#x(this.#now - minutes * 60_000, width);
       const anchor = minutes === 0 ? 'end' : 'middle';
       picture.append(svg('text', { x, y: height - 5, 'text-anchor': anchor }, minutes === 0 ? 'now' : `−${minutes} min`));
