@@ -64,7 +64,8 @@ async function play(answers, options = {}) {
     random: () => 0,
     ...options,
   });
-  await stream.run();
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`after 20 s it goes on: ${states}`)), 20_000));
+  await Promise.race([stream.run(), late]);
   return { asked, events, states, pauses };
 }
 

@@ -65,7 +65,7 @@ class Browser:
                       "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
             answer = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
             self._session = "/session/" + answer["sessionId"]
-            self._call("POST", self._session + "/timeouts", {"script": 60_000, "pageLoad": 60_000})
+            self._call("POST", self._session + "/timeouts", {"script": 60_000, "pageLoad": 20_000})
         except BaseException:
             self.close()
             raise
