@@ -51,7 +51,8 @@ class Demo(Gateway):
 
     def __init__(self, command):
         self._redis = None
-        self._demo = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, start_new_session=True)
+        self._demo = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+                                      start_new_session=True)
         self._lines = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         try:

@@ -22,6 +22,7 @@ while (texts.nextNode()) {
   const colour = element instanceof SVGElement ? style.fill : style.color;
   const [a, b] = [colour, behind(element)].map((one) => luminance(numbers(one)));
   const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  if (ratio < 4.5) poor.push(`"${texts.currentNode.data.trim().slice(0, 30)}" ${colour} on ${behind(element)}: ${ratio.toFixed(2)}`);
+  const words = texts.currentNode.data.trim().slice(0, 30);
+  if (ratio < 4.5) poor.push(`"${words}" ${colour} on ${behind(element)}: ${ratio.toFixed(2)}`);
 }
 return poor;

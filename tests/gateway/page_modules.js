@@ -18,8 +18,11 @@ const parsed = (text, size = Infinity) => {
   for (let at = 0; at < all.length; at += size) events.push(...parser.feed(all.subarray(at, at + size)));
   return { events: events.map(({ type, data, id }) => [type, data, id]), last: parser.lastEventId, retry: parser.retry };
 };
-const sample = ': hello\nretry: 2500\n\nid: 1-x\nevent: alarm\ndata: {"text":"Wärme 🔥"}\n\ndata: a\ndata:\ndata:  b\n\nid: 2-x\ndata: cut';
-const expected = { events: [['alarm', '{"text":"Wärme 🔥"}', '1-x'], ['message', 'a\n\n b', '1-x']], last: '1-x', retry: 2500 };
+const sample = ': hello\nretry: 2500\n\nid: 1-x\nevent: alarm\ndata: {"text":"Wärme 🔥"}\n\n'
+  + 'data: a\ndata:\ndata:  b\n\nid: 2-x\ndata: cut';
+const expected = {
+  events: [['alarm', '{"text":"Wärme 🔥"}', '1-x'], ['message', 'a\n\n b', '1-x']], last: '1-x', retry: 2500,
+};
 for (const end of ['\n', '\r', '\r\n']) {
   for (const size of [1, 2, 3, 5, 7, 1000]) {
     const name = `lines that end with ${JSON.stringify(end)} in pieces of ${size} bytes give the same events`;
@@ -28,20 +31,24 @@ for (const end of ['\n', '\r', '\r\n']) {
 }
 same('a byte order mark is dropped', parsed('\ufeffdata: 1\n\n').events, [['message', '1', '']]);
 same('a field without a colon has no value', parsed('data\n\n').events, [['message', '', '']]);
-same('a block without data is no event, but its id counts', parsed('id: 7\nevent: alarm\n\ndata: 1\n\n').events, [['message', '1', '7']]);
+same('a block without data is no event, but its id counts',
+  parsed('id: 7\nevent: alarm\n\ndata: 1\n\n').events, [['message', '1', '7']]);
 same('an id with a zero byte is ignored', parsed('id: 7\0\ndata: 1\n\n').events, [['message', '1', '']]);
 same('an empty id resets it', parsed('id: 7\n\nid\ndata: 1\n\n').last, '');
 same('a retry that is no number is ignored', parsed('retry: 3s\n\n').retry, undefined);
 same('an unknown field is ignored', parsed('Data: 1\ndata : 2\n\n').events, []);
 
 // The stream
-const answer = (text, { after = 'close', status = 200, headers = {} } = {}) => new Response(status === 204 ? null : new ReadableStream({
-  start(controller) {
-    if (text) controller.enqueue(bytes(text));
-    if (after === 'close') controller.close();
-    if (after === 'break') setTimeout(() => controller.error(new TypeError('broken')));
-  },
-}), { status, headers: { 'Content-Type': 'text/event-stream', ...headers } });
+function answer(text, { after = 'close', status = 200, headers = {} } = {}) {
+  const body = new ReadableStream({
+    start(controller) {
+      if (text) controller.enqueue(bytes(text));
+      if (after === 'close') controller.close();
+      if (after === 'break') setTimeout(() => controller.error(new TypeError('broken')));
+    },
+  });
+  return new Response(status === 204 ? null : body, { status, headers: { 'Content-Type': 'text/event-stream', ...headers } });
+}
 
 /// Plays the answers one by one, then 204: what was asked with, which events came, which states were shown.
 async function play(answers, options = {}) {
@@ -69,22 +76,31 @@ async function play(answers, options = {}) {
   return { asked, events, states, pauses };
 }
 
-const resumed = await play([answer('retry: 20\nid: 1\ndata: a\n\nid: 2\ndata: b', { after: 'break' }), answer('id: 2\ndata: b\n\n')]);
+const resumed = await play([
+  answer('retry: 20\nid: 1\ndata: a\n\nid: 2\ndata: b', { after: 'break' }), answer('id: 2\ndata: b\n\n'),
+]);
 same('it resumes after the last whole event', resumed.asked, ['', '1', '2']);
 same('nothing is lost or doubled by a broken connection', resumed.events, ['a', 'b']);
 same('it tells what happens', resumed.states.slice(0, 3), ['connecting', 'live', 'waiting: the connection was lost']);
 same('204 ends it', resumed.states.at(-1), 'ended: the server has ended the stream');
 
 const silent = await play([answer('retry: 10\nid: 1\ndata: a\n\n', { after: 'silence' })], { silence: 150 });
-same('a connection on which nothing is heard is given up', silent.states.slice(1, 3), ['live', 'waiting: nothing was heard for 0.15 s']);
+same('a connection on which nothing is heard is given up',
+  silent.states.slice(1, 3), ['live', 'waiting: nothing was heard for 0.15 s']);
 same('and resumed', silent.asked, ['', '1']);
 
 const quick = { headers: { 'Retry-After': '0.2' } };
-const failing = await play([answer('retry: 20\n\n'), new TypeError('refused'), answer('', { status: 503, ...quick }), answer('', { headers: { 'Content-Type': 'text/html' } })]);
+const failing = await play([
+  answer('retry: 20\n\n'), new TypeError('refused'), answer('', { status: 503, ...quick }),
+  answer('', { headers: { 'Content-Type': 'text/html' } }),
+]);
 same('what is no stream is tried again', failing.states.filter((state) => state.startsWith('waiting')), [
-  'waiting: the connection was closed', 'waiting: the connection was lost', 'waiting: the server answered 503', 'waiting: the answer is no stream']);
+  'waiting: the connection was closed', 'waiting: the connection was lost', 'waiting: the server answered 503',
+  'waiting: the answer is no stream',
+]);
 const least = [20, 20, 200, 80];
-same('no pause is shorter than the server asks for, and failures double it', failing.pauses.map((pause, n) => pause >= least[n] - 1), [true, true, true, true]);
+same('no pause is shorter than the server asks for, and failures double it',
+  failing.pauses.map((pause, n) => pause >= least[n] - 1), [true, true, true, true]);
 same('a refused token ends it', (await play([answer('', { status: 401 })])).states.at(-1), 'ended: the token is not accepted');
 
 // The list
@@ -98,16 +114,19 @@ const alarm = (id, severity = 'info') => take('alarm', { id, gateway: 'gw-1', se
 for (let n = 0; n < 600; n += 1) alarm(`n-${n}`);
 alarm('n-599');
 alarm('n-0');
-same('the list is bounded, and an alarm that was there before is not shown again', [list.children.length, list.firstChild.dataset.id], [500, 'n-599']);
+same('the list is bounded, and an alarm that was there before is not shown again',
+  [list.children.length, list.firstChild.dataset.id], [500, 'n-599']);
 same('text is text', list.querySelector('b'), null);
 take('gap', { cause: 'trimmed', lost: 12 });
-same('a gap stands in the list', list.firstChild.querySelector('.text').textContent, '12 alarms may be missing: they are older than what the server keeps.');
+same('a gap stands in the list',
+  list.firstChild.querySelector('.text').textContent, '12 alarms may be missing: they are older than what the server keeps.');
 same('a gap of unknown size', gapSentence({ cause: 'moved_away', lost: null }), 'Alarms may be missing: moved away.');
 alarms.take({ type: 'alarm', data: '{' });
 same('an alarm that cannot be read is a gap', list.firstChild.dataset.gap, 'unreadable');
 alarm('c-1', 'critical');
 alarm('w-1', 'warning');
 same('only the critical are announced', said, ['Critical alarm of gw-1: <b>text</b>']);
-same('severity is a word and a shape', [list.firstChild.querySelector('.severity').textContent, list.firstChild.querySelector('use').getAttribute('href')], ['Warning', '#shape-warning']);
+const [word, picture] = ['.severity', 'use'].map((part) => list.firstChild.querySelector(part));
+same('severity is a word and a shape', [word.textContent, picture.getAttribute('href')], ['Warning', '#shape-warning']);
 
 return broken;

@@ -14,11 +14,11 @@ import traceback
 import urllib.parse
 
 import gateway_under_test
+from visitor import RUN, Page, check_equal
 from webdriver import ENTER, SHIFT, TAB, Browser, Missing, find_programs, wait_until
 
 WIDTH, HEIGHT = 1280, 800
 HERE = os.path.dirname(os.path.abspath(__file__))
-RUN = f"{int(time.time()):x}"  # so that ids of alarms are new in each run
 claims = []
 
 
@@ -29,104 +29,9 @@ def claim(sentence):
     return add
 
 
-def check_equal(actual, expected, what):
-    if actual != expected:
-        raise AssertionError(f"{what}: {actual!r} is not {expected!r}")
-
-
 def script(name):
     with open(os.path.join(HERE, name), encoding="utf-8") as file:
         return "return (async () => {" + file.read() + "})()"
-
-
-class Page:
-    """What a visitor does with the page, and what the browser has recorded of it since the beginning."""
-
-    def __init__(self, browser, gateway, artifacts):
-        self.browser = browser
-        self.gateway = gateway
-        self.artifacts = artifacts
-        self.console = []
-        self.requested = []
-
-    def begin(self):
-        """The page as a new visitor sees it."""
-        # The page that is left stores something, so the storage is cleared when the next one begins.
-        clearing = self.browser.devtools("Page.addScriptToEvaluateOnNewDocument", source="sessionStorage.clear()")
-        self.browser.open(self.gateway.url + "/")
-        self.browser.devtools("Page.removeScriptToEvaluateOnNewDocument", **clearing)
-        self.wait("document.querySelector('#login [data-tenant=acme]')")
-
-    def log_in(self, tenant):
-        self.begin()
-        self.browser.click(f"#login [data-tenant='{tenant}']")
-        self.wait("document.getElementById('kpi-source').dataset.source")
-        self.wait_live()
-
-    def wait(self, expression, *arguments, deadline=10.0):
-        return self.browser.wait(expression, *arguments, deadline=deadline)
-
-    def wait_live(self, deadline=10.0):
-        self.wait("document.getElementById('alarms-state').dataset.state === 'live'", deadline=deadline)
-
-    def text(self, name):
-        return self.browser.run("return document.getElementById(arguments[0]).textContent", name)
-
-    def number(self, name):
-        return int(self.text(name).replace(",", ""))
-
-    def publish(self, tenant, first, last, name):
-        names = [f"{name}-{RUN}-{n}" for n in range(first, last + 1)]
-        for one in names:
-            self.gateway.publish_alarm(tenant, one, text=f"Numbered alarm {one}")
-        return names
-
-    def wait_for_each_once(self, names, deadline):
-        shown = "return arguments[0].map((id) => document.querySelectorAll(`#alarms li[data-id='${id}']`).length)"
-        counts = None
-
-        def all_there():
-            nonlocal counts
-            counts = self.browser.run(shown, names)
-            return 0 not in counts
-        try:
-            wait_until(all_there, "all alarms on the page", deadline)
-        except AssertionError as problem:
-            missing = [name for name, count in zip(names, counts) if count == 0]
-            raise AssertionError(f"{problem}; missing: {missing}; the stream: {self.text('alarms-state')}") from None
-        check_equal([name for name, count in zip(names, counts) if count != 1], [], "alarms that are shown more than once")
-
-    def focused(self):
-        return self.browser.run("""
-            const at = document.activeElement, style = getComputedStyle(at);
-            return {id: at.id, tenant: at.dataset.tenant ?? '', name: at.localName + '.' + at.className,
-                    outlined: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2};""")
-
-    def tab_to(self, is_wanted, what, *keys, most=40):
-        for _ in range(most):
-            self.browser.press(*(keys or (TAB,)))
-            at = self.focused()
-            if at["name"].startswith("body"):
-                continue
-            if not at["outlined"]:
-                raise AssertionError(f"the focus on {at['name']} {at['id']} cannot be seen")
-            if is_wanted(at):
-                return
-        raise AssertionError(f"{what} is not reached by {most} presses of Tab")
-
-    def screenshot(self, name):
-        self.browser.screenshot(os.path.join(self.artifacts, name))
-
-    def colours(self, scheme):
-        features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]
-        self.browser.devtools("Emulation.setEmulatedMedia", features=features)
-
-    def collect(self):
-        self.console += [entry for entry in self.browser.log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-        for entry in self.browser.log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                self.requested.append(message)
 
 
 @claim("the modules of the page do what they promise")
@@ -138,7 +43,8 @@ def modules(page):
 @claim("after the login the tenant's KPI appears")
 def kpi(page):
     page.begin()
-    check_equal(page.browser.run("return document.getElementById('dashboard').checkVisibility()"), False, "dashboard before the login")
+    visible = "return document.getElementById('dashboard').checkVisibility()"
+    check_equal(page.browser.run(visible), False, "whether the dashboard is seen before the login")
     page.browser.click("#login [data-tenant=acme]")
     page.wait("/^[0-9,]+$/.test(document.getElementById('kpi-properties').textContent)")
     page.wait("['computed', 'redis', 'near', 'stale'].includes(document.getElementById('kpi-source').textContent)")
@@ -154,7 +60,8 @@ def alarm(page):
     page.browser.run("""
         window.arrivals = {};
         new MutationObserver((changes) => {
-          for (const {addedNodes} of changes) for (const {dataset} of addedNodes) window.arrivals[dataset.id] = performance.timeOrigin + performance.now();
+          const now = performance.timeOrigin + performance.now();
+          for (const {addedNodes} of changes) for (const {dataset} of addedNodes) window.arrivals[dataset.id] = now;
         }).observe(document.getElementById('alarms'), {childList: true});""")
     for n in range(1, 6):
         name = f"timed-{RUN}-{n}"
@@ -180,8 +87,8 @@ def invalidate(page):
     page.log_in("acme")
     before = page.number("kpi-properties")
     page.browser.click("#invalidate")
-    page.wait("document.getElementById('kpi-source').dataset.source === 'computed' "
-              "&& Number(document.getElementById('kpi-properties').textContent.replaceAll(',', '')) > arguments[0]", before)
+    page.wait_for_more("kpi-properties", before)
+    check_equal(page.text("kpi-source"), "computed", "the source")
     page.wait("/is property [0-9]+, added by/.test(document.getElementById('invalidate-result').textContent)")
 
 
@@ -190,7 +97,8 @@ def burst(page):
     page.log_in("globex")
     page.browser.click("#burst")
     page.wait("document.getElementById('burst-result').dataset.ok", deadline=30)
-    ok, limited = page.browser.run("const {ok, limited} = document.getElementById('burst-result').dataset; return [Number(ok), Number(limited)]")
+    shown = page.browser.run("return {...document.getElementById('burst-result').dataset}")
+    ok, limited = int(shown["ok"]), int(shown["limited"])
     print(f"     of 130 requests {ok} were answered and {limited} refused: {page.text('burst-wait')}", flush=True)
     check_equal(ok + limited, 130, "the answers")
     if ok > 100:
@@ -223,7 +131,8 @@ def back(page):
     names += page.publish("acme", 4, 6, "back")
     page.browser.run("history.back()")
     page.wait("document.getElementById('tenant')?.textContent === 'acme'")
-    print("     the browser had " + ("kept the page" if page.browser.run("return window.isKept") else "to load the page again"), flush=True)
+    is_kept = page.browser.run("return window.isKept === true")
+    print(f"     the browser had {'kept the page' if is_kept else 'to load the page again'}", flush=True)
     page.wait_live()
     page.wait_for_each_once(names, 10)
 
@@ -289,7 +198,7 @@ def keyboard(page):
     before = page.number("kpi-properties")
     page.tab_to(lambda at: at["id"] == "invalidate", "the button that invalidates")
     page.browser.press(ENTER)
-    page.wait("Number(document.getElementById('kpi-properties').textContent.replaceAll(',', '')) > arguments[0]", before)
+    page.wait_for_more("kpi-properties", before)
     check_equal(page.focused()["id"], "invalidate", "the focus after a press")
     page.tab_to(lambda at: at["id"] == "burst", "the burst")
     page.tab_to(lambda at: at["name"] == "div.scroll", "the list of alarms")
@@ -350,12 +259,12 @@ def redis(page):
         page.gateway.start_redis()
     names += page.publish("initech", 16, 20, "redis")
     page.wait_for_each_once(names, 90)
-    print(f"     {len(names)} of {len(names)} alarms were on the page {time.monotonic() - begin:.1f} s after the start of Redis", flush=True)
+    print(f"     all {len(names)} alarms were on the page {time.monotonic() - begin:.1f} s after the start of Redis", flush=True)
     page.wait_live(60)
     page.wait("document.getElementById('kpi-error').hidden", deadline=60)
     before = page.number("kpi-properties")
     page.browser.click("#invalidate")
-    page.wait("Number(document.getElementById('kpi-properties').textContent.replaceAll(',', '')) > arguments[0]", before, deadline=30)
+    page.wait_for_more("kpi-properties", before, deadline=30)
 
 
 @claim("the instance that serves the alarms is killed: another goes on, and no alarm is missing")
@@ -373,7 +282,8 @@ def instance(page):
               "&& document.getElementById('alarms-state').dataset.instance !== arguments[0]", dead, deadline=60)
     names += page.publish("acme", 16, 20, "killed")
     page.wait_for_each_once(names, 60)
-    page.wait("document.getElementById('kpi-error').hidden && document.getElementById('instance').textContent !== arguments[0]", dead, deadline=30)
+    page.wait("document.getElementById('kpi-error').hidden "
+              "&& document.getElementById('instance').textContent !== arguments[0]", dead, deadline=30)
 
 
 @claim("no error on the console, and no request to another host")
@@ -416,7 +326,8 @@ def run(page, only):
 def gateway_of(options):
     if options.demo:
         return gateway_under_test.Demo(options.demo)
-    return gateway_under_test.Commands(options.url, options.publish_alarm, options.kill_redis, options.start_redis, options.kill_instance)
+    return gateway_under_test.Commands(options.url, options.publish_alarm, options.kill_redis, options.start_redis,
+                                       options.kill_instance)
 
 
 def main():

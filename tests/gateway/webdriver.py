@@ -53,12 +53,14 @@ class Browser:
         self._scratch = tempfile.TemporaryDirectory(prefix="gateway_page_")
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._log = open(os.path.join(self._scratch.name, "driver.log"), "w+b")
-        self._driver = subprocess.Popen([driver, "--port=0"], stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self._driver = subprocess.Popen([driver, "--port=0"], stdout=self._log, stderr=subprocess.STDOUT,
+                                        stdin=subprocess.DEVNULL)
         self._session = None
         try:
             self._url = f"http://127.0.0.1:{wait_until(self._port, 'the port of chromedriver', 30)}"
             arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                         "--no-proxy-server", "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+                         "--no-proxy-server", "--disable-background-networking", "--disable-component-update",
+                         "--hide-scrollbars",
                          f"--user-data-dir={self._scratch.name}/profile", f"--window-size={width},{height}"]
             options = {"binary": browser, "args": arguments}
             wanted = {"browserName": "chrome", "goog:chromeOptions": options,
@@ -109,8 +111,10 @@ class Browser:
 
     def press(self, *keys):
         """Presses the keys together and lets them go."""
-        actions = [{"type": "keyDown", "value": key} for key in keys] + [{"type": "keyUp", "value": key} for key in reversed(keys)]
-        self._call("POST", self._session + "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+        down = [{"type": "keyDown", "value": key} for key in keys]
+        up = [{"type": "keyUp", "value": key} for key in reversed(keys)]
+        keyboard = {"type": "key", "id": "keyboard", "actions": down + up}
+        self._call("POST", self._session + "/actions", {"actions": [keyboard]})
 
     def devtools(self, command, **parameters):
         return self._call("POST", self._session + "/goog/cdp/execute", {"cmd": command, "params": parameters})

@@ -73,8 +73,7 @@ export class Actions {
     const others = burstSize - ok - limited.length;
     result.dataset.ok = ok;
     result.dataset.limited = limited.length;
-    result.textContent = `Of ${burstSize} requests ${ok} were answered (200) and ${limited.length} refused (429)`
-      + (others > 0 ? `; ${others} failed.` : '.');
+    result.textContent = `${ok} answered (200), ${limited.length} refused (429)${others > 0 ? `, ${others} failed` : ''}.`;
     if (limited.length > 0) this.#count(limited.at(-1).retryAfter);
   }
 
@@ -94,7 +93,7 @@ export class Actions {
     const show = () => {
       const left = until - performance.now();
       wait.dataset.left = Math.max(0, Math.ceil(left / 1000));
-      wait.textContent = left > 0 ? `The next one is allowed in ${wait.dataset.left} s.` : 'The next one is allowed now.';
+      wait.textContent = left > 0 ? `The next is allowed in ${wait.dataset.left} s.` : 'The next is allowed now.';
       if (left <= 0) clearInterval(this.#countdown);
     };
     this.#countdown = setInterval(show, 250);

@@ -61,7 +61,8 @@ async function showLogin(reason = '') {
     const logins = await demoLogins();
     if (dashboard) return;
     page('tenants').replaceChildren(...logins.map(tenantItem));
-    page('login-state').textContent = reason || (logins.length > 0 ? 'Choose one of the demo tenants.' : 'This server has no demo tenants.');
+    const choice = logins.length > 0 ? 'Choose one of the demo tenants.' : 'This server has no demo tenants.';
+    page('login-state').textContent = reason || choice;
   } catch (problem) {
     page('login-state').textContent = problem.message;
     page('tenants').replaceChildren(listItem(button('Try again', () => showLogin())));

@@ -27,8 +27,12 @@ function roundUp(value) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
-function shownValue(value, { unit, factor }) {
-  return value === undefined ? '–' : `${digits.format(value * factor)} ${unit}`;
+function shownNumber(value, { factor }) {
+  return value === undefined ? '–' : digits.format(value * factor);
+}
+
+function shownValue(value, panel) {
+  return value === undefined ? 'unknown' : `${shownNumber(value, panel)} ${panel.unit}`;
 }
 
 export class Chart {
@@ -63,7 +67,8 @@ export class Chart {
     const width = this.#place.clientWidth;
     if (width === 0) return;
     const height = top + panelHeight + gapHeight + panelHeight + bottom;
-    const picture = svg('svg', { width, height, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-labelledby': 'chart-name chart-text' });
+    const viewBox = `0 0 ${width} ${height}`;
+    const picture = svg('svg', { width, height, viewBox, role: 'img', 'aria-labelledby': 'chart-name chart-text' });
     picture.append(svg('title', { id: 'chart-name' }, 'Hit rate and latency of the last five minutes'));
     picture.append(svg('desc', { id: 'chart-text' }, this.#summary()));
     const slowest = Math.max(1, ...this.#points.flatMap(({ ownMs, p99 }) => [ownMs ?? 0, p99 ?? 0]));
@@ -89,7 +94,8 @@ export class Chart {
       picture.append(svg('text', { x: left - 6, y: at + 4, 'text-anchor': 'end' }, digits.format(most * share)));
     }
     for (const [field, kind] of [[panel.server, 'server-line'], [panel.own, 'page-line']]) {
-      const place = (point) => `${this.#x(point.at, width).toFixed(1)} ${(y + (1 - (point[field] * panel.factor) / most) * panelHeight).toFixed(1)}`;
+      const height = (point) => y + (1 - (point[field] * panel.factor) / most) * panelHeight;
+      const place = (point) => `${this.#x(point.at, width).toFixed(1)} ${height(point).toFixed(1)}`;
       const known = this.#points.filter((point) => point[field] !== undefined);
       picture.append(svg('path', { d: lineThrough(known, place), class: kind }));
       if (known.length > 0) {
@@ -102,18 +108,20 @@ export class Chart {
   #summary() {
     const last = this.#points.at(-1);
     if (!last) return 'Nothing was measured yet.';
-    return `Now: hit rate ${shownValue(last.ownRate, rates)} of this page, ${shownValue(last.serverRate, rates)} of all requests; `
-      + `latency ${shownValue(last.ownMs, latencies)} of this page, ${shownValue(last.p99, latencies)} at the 99th percentile of all requests.`;
+    const [ownRate, serverRate] = [last.ownRate, last.serverRate].map((rate) => shownValue(rate, rates));
+    const [ownMs, p99] = [last.ownMs, last.p99].map((time) => shownValue(time, latencies));
+    return `Now: hit rate ${ownRate} of this page, ${serverRate} of all requests; `
+      + `latency ${ownMs} of this page, ${p99} at the 99th percentile of all requests.`;
   }
 
   /// One row for each half minute, the last point of it.
   #tabulate() {
     const rows = new Map();
     for (const point of this.#points) rows.set(Math.floor((this.#now - point.at) / 30_000), point);
-    const head = row('th', ['Before', 'Hit rate, page', 'Hit rate, all', 'Latency, page', 'p99, all']);
+    const head = row('th', ['Before', 'Hits, page (%)', 'Hits, all (%)', 'Latency, page (ms)', 'p99, all (ms)']);
     const body = [...rows].sort(([a], [b]) => a - b).map(([age, point]) => row('td', [
-      age === 0 ? 'now' : `${age / 2} min`, shownValue(point.ownRate, rates), shownValue(point.serverRate, rates),
-      shownValue(point.ownMs, latencies), shownValue(point.p99, latencies),
+      age === 0 ? 'now' : `${age / 2} min`, shownNumber(point.ownRate, rates), shownNumber(point.serverRate, rates),
+      shownNumber(point.ownMs, latencies), shownNumber(point.p99, latencies),
     ]));
     const caption = document.createElement('caption');
     caption.textContent = 'Hit rate in the minute before, and latency';

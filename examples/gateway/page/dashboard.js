@@ -120,7 +120,8 @@ export class Dashboard {
 
   #answered({ instance, path, status, ms, body }) {
     this.#instances.answered(instance);
-    if (path === '/api/kpi' && status === 200) this.#samples.answered(performance.now(), body.source, this.#actions.bursting ? undefined : ms);
+    if (path !== '/api/kpi' || status !== 200) return;
+    this.#samples.answered(performance.now(), body.source, this.#actions.bursting ? undefined : ms);
   }
 
   async #pollStats() {
