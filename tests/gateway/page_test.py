@@ -13,6 +13,8 @@ import time
 import traceback
 import urllib.parse
 
+sys.dont_write_bytecode = True  # the folder of the sources stays as it is
+
 import gateway_under_test
 from visitor import RUN, Page, check_equal
 from webdriver import ENTER, SHIFT, TAB, Browser, Missing, find_programs, wait_until
@@ -347,7 +349,11 @@ def main():
         print(f"skipped: {reason}")
         return 77
     os.makedirs(options.artifacts, exist_ok=True)
-    gateway = gateway_of(options)
+    try:
+        gateway = gateway_of(options)
+    except gateway_under_test.NotStarted as reason:
+        print(reason)
+        return reason.status
     try:
         with Browser(WIDTH, HEIGHT) as browser:
             browser.devtools("Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False)
