@@ -131,7 +131,7 @@ def back(page):
     page.browser.run("window.isKept = true")
     page.browser.open("about:blank")
     names += page.publish("acme", 4, 6, "back")
-    page.browser.run("history.back()")
+    page.browser.back()
     page.wait("document.getElementById('tenant')?.textContent === 'acme'")
     is_kept = page.browser.run("return window.isKept === true")
     print(f"     the browser had {'kept the page' if is_kept else 'to load the page again'}", flush=True)

@@ -97,6 +97,9 @@ class Browser:
     def open(self, url):
         self._call("POST", self._session + "/url", {"url": url})
 
+    def back(self):
+        self._call("POST", self._session + "/back", {})
+
     def run(self, script, *arguments):
         """What the body of a function returns, or what the promise that it returns resolves to."""
         return self._call("POST", self._session + "/execute/sync", {"script": script, "args": list(arguments)})
