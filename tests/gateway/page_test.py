@@ -179,12 +179,12 @@ def logout(page):
     page.wait_for_each_once(names, 10)
     page.browser.open(page.gateway.url + "/")  # a reload stores the alarms
     page.wait_for_each_once(names, 10)
-    page.browser.click("#logout")
+    page.browser.run("document.getElementById('burst').click(); document.getElementById('logout').click()")
     page.wait("document.getElementById('login').checkVisibility() && !document.getElementById('dashboard').checkVisibility()")
-    left = page.browser.run("return [sessionStorage.length, document.querySelectorAll('#alarms li').length, "
-                            "document.getElementById('kpi-properties').textContent]")
-    check_equal(left, [0, 0, "–"], "what is left")
     page.wait("document.querySelector('#login [data-tenant=acme]')")
+    left = page.browser.run("""return [sessionStorage.length, document.querySelectorAll('#alarms li, #chart *, #instances li').length,
+        ...['kpi-properties', 'kpi-error', 'burst-result'].map((id) => document.getElementById(id).textContent)]""")
+    check_equal(left, [0, 0, "–", "", ""], "what is left")
     check_equal(page.focused()["id"], "login-title", "the focus")
 
 

@@ -38,8 +38,15 @@ export class Api {
     this.#onUnauthorized = onUnauthorized;
   }
 
-  /// The JSON of a 2xx answer; throws ApiError.
-  async request(path, { method = 'GET', body, timeout = 10_000 } = {}) {
+  /// The JSON of a 2xx answer; throws ApiError. Does neither after close(): who waited for it has gone with the session.
+  async request(path, options = {}) {
+    const outcome = await this.#exchange(path, options).then((answer) => ({ answer }), (problem) => ({ problem }));
+    if (this.#session.signal.aborted) return new Promise(() => {});
+    if (outcome.problem) throw outcome.problem;
+    return outcome.answer;
+  }
+
+  async #exchange(path, { method = 'GET', body, timeout = 10_000 }) {
     const signal = AbortSignal.any([this.#session.signal, AbortSignal.timeout(timeout)]);
     const headers = { Authorization: `Bearer ${this.#token}`, Accept: 'application/json' };
     if (body !== undefined) headers['Content-Type'] = 'application/json';
