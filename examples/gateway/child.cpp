@@ -81,18 +81,32 @@ std::string find_program(const std::string& name) {
   return {};
 }
 
-unsigned short free_port() {
+namespace {
+
+/// The port that was bound, for a moment; 0 where it could not be.
+unsigned short bound(unsigned short port) {
   const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);  // one that was left a moment ago is free
   sockaddr_in at{};
   at.sin_family = AF_INET;
+  at.sin_port = htons(port);
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof at;
   auto* const address = reinterpret_cast<sockaddr*>(&at);
-  const bool bound = ::bind(listener, address, size) == 0 && ::getsockname(listener, address, &size) == 0;
-  const int fault = errno;
+  const bool done = ::bind(listener, address, size) == 0 && ::getsockname(listener, address, &size) == 0;
   ::close(listener);
-  if (!bound) throw std::system_error{fault, std::generic_category(), "bind"};
-  return ntohs(at.sin_port);
+  return done ? ntohs(at.sin_port) : 0;
+}
+
+}  // namespace
+
+bool is_free(unsigned short port) { return bound(port) != 0; }
+
+unsigned short free_port() {
+  const unsigned short port = bound(0);
+  if (port == 0) throw std::system_error{errno, std::generic_category(), "no port is free"};
+  return port;
 }
 
 }  // namespace gateway

@@ -28,7 +28,9 @@ class child {
 
 /// The path of a program, also of one for administrators; empty where there is none.
 std::string find_program(const std::string& name);
-/// A port that nobody listens on.
+/// True when nobody listens on it.
+bool is_free(unsigned short port);
+/// A port that is.
 unsigned short free_port();
 
 }  // namespace gateway

@@ -37,6 +37,11 @@ using gateway::child;
 namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
+constexpr std::uint16_t usual_port = 8080;
+
+struct missing_program : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 /// Gone at the end, with all that is in it.
 class folder {
@@ -73,11 +78,11 @@ class demo {
       : given_{given},
         here_{fs::read_symlink("/proc/self/exe").parent_path()},
         tenants_{demo_tenants(given.number("tenants", 3))},
-        port_{static_cast<std::uint16_t>(given.number("port", 0))},
+        port_{static_cast<std::uint16_t>(given.number("port", gateway::is_free(usual_port) ? usual_port : 0))},
         mqtt_port_{gateway::free_port()} {
     if (port_ == 0) port_ = gateway::free_port();
     const std::string broker = gateway::find_program("mosquitto");
-    if (broker.empty()) throw std::runtime_error{"the program mosquitto is not there"};
+    if (broker.empty()) throw missing_program{"the program mosquitto is not there"};
     std::ofstream{folder_.file("mosquitto.conf")} << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
                                                   << "persistence true\npersistence_location " << folder_.file("")
                                                   << "\nautosave_interval 1\nmax_queued_messages 100000\nuser root\n";
@@ -247,13 +252,18 @@ int main(int argc, char** argv) try {
   if (controlled) {
     std::cout << all.described() << std::endl;
   } else {
-    std::cout << "Open " << all.described()["url"].get<std::string>() << " and log in as one of the tenants.\nCtrl-C ends it.\n"
+    std::cout << "Redis, Mosquitto, a database and " << given.number("instances", 1)
+              << " gateway(s) run, and meters report to them.\nOpen " << all.described()["url"].get<std::string>()
+              << " and log in as one of the tenants. Ctrl-C ends it all.\n"
               << std::flush;
   }
   std::optional<std::chrono::steady_clock::time_point> until;
   if (length > 0s) until = std::chrono::steady_clock::now() + length;
   stay(all, until, controlled);
   return 0;
+} catch (const missing_program& failure) {
+  std::cerr << "demo: " << failure.what() << '\n';
+  return 77;
 } catch (const std::exception& failure) {
   std::cerr << "demo: " << failure.what() << '\n';
   return 1;

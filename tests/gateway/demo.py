@@ -9,6 +9,8 @@ import sys
 import time
 import urllib.parse
 
+import mqtt_publish
+
 SKIPPED = 77
 
 
@@ -36,10 +38,11 @@ def eventually(condition, what, seconds=20.0):
 
 class Demo:
     def __init__(self, program, *arguments):
-        self.process = subprocess.Popen([program, "--control", *arguments], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([program, "--control", "--port", "0", *arguments], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
-        assert line, "the demo did not start"
+        if not line:
+            sys.exit(self.process.wait(20) or 1)  # it has said why; 77 where it lacks a part
         self.about = json.loads(line)
 
     def __enter__(self):
@@ -100,16 +103,20 @@ class Demo:
         return sum(float(line.rsplit(" ", 1)[1]) for page in pages.values() for line in page.splitlines()
                    if line.startswith(name + " ") or line.startswith(name + "{"))
 
-    def publish(self, topic, payload):
-        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.about["mqtt_port"]), "-q", "1", "-t", topic,
-                        "-m", payload if isinstance(payload, str) else json.dumps(payload)], check=True)
+    def instances(self):
+        return [each["name"] for each in self.about["instances"]]
 
-    def publish_alarms(self, tenant, gateway, ids, text="door open"):
-        """All of them on one connection, in this order."""
-        lines = "".join(json.dumps({"id": each, "severity": "warning", "text": text, "at": int(time.time() * 1000)}) + "\n"
-                        for each in ids)
-        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.about["mqtt_port"]), "-q", "1", "-l", "-t",
-                        "mbus/%s/%s/alarm" % (tenant, gateway)], input=lines, text=True, check=True)
+    def publish(self, topic, *payloads):
+        """Text as it is, anything else as JSON; all of them on one connection, in this order."""
+        mqtt_publish.publish(self.about["mqtt_port"], topic,
+                             *(each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in payloads))
+
+    def publish_alarms(self, tenant, gateway, ids, text="door open", severity="warning"):
+        """Returns the Unix time, in milliseconds, from before they were sent."""
+        at = time.time() * 1000
+        self.publish("mbus/%s/%s/alarm" % (tenant, gateway),
+                     *({"id": each, "severity": severity, "text": text, "at": int(at)} for each in ids))
+        return at
 
 
 def bearer(tenant):

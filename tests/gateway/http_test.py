@@ -208,6 +208,6 @@ CHECKS = [status_codes, oversize_and_malformed, values_and_headers, a_settlement
           limits, refused_messages_are_counted, nothing_is_told_of_tokens_or_payloads]
 
 if __name__ == "__main__":
-    need("redis-server", "redis-cli", "mosquitto", "mosquitto_pub", "curl")
+    need("redis-server", "redis-cli", "mosquitto", "curl")
     # A server of its own, so that no check uses up the limits of another one.
     run(CHECKS, lambda program, check: Demo(program, "--no-simulator"), *sys.argv[1:])

@@ -214,5 +214,5 @@ def started(program, check):
 
 
 if __name__ == "__main__":
-    need("redis-server", "redis-cli", "mosquitto", "mosquitto_pub")
+    need("redis-server", "redis-cli", "mosquitto")
     run(CHECKS, started, *sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Publishes one message over MQTT 3.1.1 with QoS 1: returns when the broker has acknowledged it."""
+"""Publishes messages over MQTT 3.1.1 with QoS 1, one after another: returns when the broker has acknowledged them."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ def _expect(stream, kind, size):
     return data[2:]
 
 
-def publish(port, topic, payload, host="127.0.0.1"):
+def publish(port, topic, *payloads, host="127.0.0.1"):
     """Errors: OSError where the broker is not there or refuses."""
     with socket.create_connection((host, port), timeout=10) as broker, broker.makefile("rb") as answers:
         name = f"test-{os.getpid()}-{os.urandom(4).hex()}"
@@ -34,6 +34,7 @@ def publish(port, topic, payload, host="127.0.0.1"):
         accepted = _expect(answers, 0x20, 2)
         if accepted[1] != 0:
             raise ConnectionError(f"the broker refused the connection: {accepted[1]}")
-        broker.sendall(_packet(0x32, _text(topic) + struct.pack("!H", 1) + payload.encode()))
-        _expect(answers, 0x40, 2)
+        for payload in payloads:
+            broker.sendall(_packet(0x32, _text(topic) + struct.pack("!H", 1) + payload.encode()))
+            _expect(answers, 0x40, 2)
         broker.sendall(bytes([0xE0, 0]))

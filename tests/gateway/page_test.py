@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """The page of the gateway in a real browser. Each claim begins with a fresh login; exit status 77 without a browser.
 
-page_test.py --artifacts DIR --demo PROGRAM ARGUMENT...
-page_test.py --artifacts DIR --url URL --publish-alarm CMD --kill-redis CMD --start-redis CMD [--kill-instance CMD]
+page_test.py --artifacts DIR PROGRAM
 """
 
 import argparse
@@ -15,7 +14,7 @@ import urllib.parse
 
 sys.dont_write_bytecode = True  # the folder of the sources stays as it is
 
-import gateway_under_test
+from demo import Demo, need, skip
 from visitor import RUN, Page, check_equal
 from webdriver import ENTER, SHIFT, TAB, Browser, Missing, find_programs, wait_until
 
@@ -67,7 +66,7 @@ def alarm(page):
         }).observe(document.getElementById('alarms'), {childList: true});""")
     for n in range(1, 6):
         name = f"timed-{RUN}-{n}"
-        begin = page.gateway.publish_alarm("acme", name, "critical", f"Alarm {n} with Ümläuts, <b>tags</b> & 🔥")
+        begin = page.gateway.publish_alarms("acme", "gw-1", [name], severity="critical", text=f"Alarm {n} with Ümläuts, <b>tags</b> & 🔥")
         arrived = page.wait("window.arrivals[arguments[0]]", name)
         print(f"     an alarm was on the page {arrived - begin:.0f} ms after its publication began", flush=True)
     check_equal(page.browser.run("return document.querySelector(arguments[0]).textContent", f"[data-id='{name}'] .text"),
@@ -218,7 +217,7 @@ def themes(page):
         check_equal(page.browser.run(script("page_contrast.js")), [], f"poor contrast of the {scheme} login")
         page.log_in("acme")
         for severity in ("info", "warning", "critical"):
-            page.gateway.publish_alarm("acme", f"{scheme}-{severity}-{RUN}", severity, "Flow of m-12 is far above its mean")
+            page.gateway.publish_alarms("acme", "gw-1", [f"{scheme}-{severity}-{RUN}"], severity=severity, text="Flow of m-12 is far above its mean")
             page.wait("document.querySelector(arguments[0])", f"#alarms li[data-id='{scheme}-{severity}-{RUN}']")
         page.browser.click("#invalidate")
         page.wait("document.getElementById('invalidate-result').textContent")
@@ -236,7 +235,7 @@ def phone(page):
         page.begin()
         check_equal(page.browser.run(wide), 360, "the width of the login")
         page.log_in("acme")
-        page.gateway.publish_alarm("acme", f"phone-{RUN}", "critical", "Donaudampfschifffahrtsgesellschaftskapitän" * 3)
+        page.gateway.publish_alarms("acme", "gw-1", [f"phone-{RUN}"], severity="critical", text="Donaudampfschifffahrtsgesellschaftskapitän" * 3)
         page.wait("document.querySelector(arguments[0])", f"#alarms li[data-id='phone-{RUN}']")
         page.wait("document.querySelector('#chart svg')")
         page.browser.run("document.querySelector('details').open = true")
@@ -252,13 +251,13 @@ def redis(page):
     page.log_in("initech")
     names = page.publish("initech", 1, 5, "redis")
     page.wait_for_each_once(names, 10)
-    page.gateway.kill_redis()
+    page.gateway.tell("kill-redis")
     try:
-        wait_until(lambda: page.gateway.redis_health() == "down", "the server sees that Redis is down", 30)
+        wait_until(lambda: json.loads(page.gateway.get("/healthz")[2])["redis"] == "down", "the server sees that Redis is down", 30)
         names += page.publish("initech", 6, 15, "redis")
     finally:
         begin = time.monotonic()
-        page.gateway.start_redis()
+        page.gateway.tell("start-redis")
     names += page.publish("initech", 16, 20, "redis")
     page.wait_for_each_once(names, 90)
     print(f"     all {len(names)} alarms were on the page {time.monotonic() - begin:.1f} s after the start of Redis", flush=True)
@@ -271,14 +270,11 @@ def redis(page):
 
 @claim("the instance that serves the alarms is killed: another goes on, and no alarm is missing")
 def instance(page):
-    if not page.gateway.can_kill_instances():
-        print("     left out: there is one instance, or nothing that kills it", flush=True)
-        return
     page.log_in("acme")
     names = page.publish("acme", 1, 5, "killed")
     page.wait_for_each_once(names, 10)
     dead = page.browser.run("return document.getElementById('alarms-state').dataset.instance")
-    page.gateway.kill_instance(dead)
+    page.gateway.tell("kill-gateway " + dead)
     names += page.publish("acme", 6, 15, "killed")
     page.wait("document.getElementById('alarms-state').dataset.state === 'live' "
               "&& document.getElementById('alarms-state').dataset.instance !== arguments[0]", dead, deadline=60)
@@ -325,44 +321,23 @@ def run(page, only):
     return failures
 
 
-def gateway_of(options):
-    if options.demo:
-        return gateway_under_test.Demo(options.demo)
-    return gateway_under_test.Commands(options.url, options.publish_alarm, options.kill_redis, options.start_redis,
-                                       options.kill_instance)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", required=True, help="directory for screenshots; made where it is missing")
     parser.add_argument("--only", help="run the claims that contain this text")
-    parser.add_argument("--url", help="address of a server that runs already")
-    for name in ("--publish-alarm", "--kill-redis", "--start-redis", "--kill-instance"):
-        parser.add_argument(name, metavar="CMD")
-    parser.add_argument("--demo", nargs=argparse.REMAINDER, help="command that starts the demo; takes the rest of the line")
+    parser.add_argument("demo", help="the demo program")
     options = parser.parse_args()
-    if not options.demo and not all((options.url, options.publish_alarm, options.kill_redis, options.start_redis)):
-        parser.error("either --demo, or --url with --publish-alarm, --kill-redis and --start-redis")
     try:
         find_programs()
     except Missing as reason:
-        print(f"skipped: {reason}")
-        return 77
+        skip(str(reason))
+    need("redis-server", "mosquitto")
     os.makedirs(options.artifacts, exist_ok=True)
-    try:
-        gateway = gateway_of(options)
-    except gateway_under_test.NotStarted as reason:
-        print(reason)
-        return reason.status
-    try:
-        with Browser(WIDTH, HEIGHT) as browser:
-            browser.devtools("Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False)
-            page = Page(browser, gateway, options.artifacts)
-            page.colours("light")
-            failures = run(page, options.only)
-    finally:
-        gateway.close()
-    return 1 if failures else 0
+    with Demo(options.demo, "--instances", "3") as gateway, Browser(WIDTH, HEIGHT) as browser:
+        browser.devtools("Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False)
+        page = Page(browser, gateway, options.artifacts)
+        page.colours("light")
+        return 1 if run(page, options.only) else 0
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Page:
     def publish(self, tenant, first, last, name):
         names = [f"{name}-{RUN}-{n}" for n in range(first, last + 1)]
         for one in names:
-            self.gateway.publish_alarm(tenant, one, text=f"Numbered alarm {one}")
+            self.gateway.publish_alarms(tenant, "gw-1", [one], severity="info", text=f"Numbered alarm {one}")
         return names
 
     def wait_for_each_once(self, names, deadline):
