@@ -57,9 +57,7 @@ class listening {
   }
   listening(const listening&) = delete;
   listening& operator=(const listening&) = delete;
-  ~listening() {
-    lines_.write("sse_unsubscribed", {{.name = "tenant", .value = std::string_view{tenant_.str()}}});
-  }
+  ~listening() { lines_.write("sse_unsubscribed", {{.name = "tenant", .value = std::string_view{tenant_.str()}}}); }
 
  private:
   const event_lines& lines_;

@@ -20,7 +20,8 @@ struct stream_counters {
   std::atomic<std::uint64_t> gaps{0};
 };
 
-/// The position is only one within the log of this tenant: whatever id is given, nothing of another tenant is delivered.
+/// The position is only one within the log of this tenant: whatever id is given, nothing of another tenant is
+/// delivered.
 stream alarm_stream(services& of, const event_lines& lines, stream_counters& counters, const request& from,
                     const tenantry::tenant_id& tenant);
 

@@ -105,7 +105,8 @@ tn::task<answer> api::serve(request what) {
   }
   if (const auto* const done = std::get_if<response>(&*made)) {
     latency_.note(std::chrono::steady_clock::now() - begin);
-    by_status_[std::min<std::size_t>(done->status / 100, by_status_.size() - 1)].fetch_add(1, std::memory_order_relaxed);
+    by_status_[std::min<std::size_t>(done->status / 100, by_status_.size() - 1)].fetch_add(1,
+                                                                                           std::memory_order_relaxed);
   }
   co_return std::move(*made);
 }
@@ -165,11 +166,13 @@ tn::task<answer> api::for_tenant(const request& what, const tn::tenant_id& tenan
   std::optional<tn::task<response>> work;
   if (reads && second == "kpi" && parts.size() == 2) work.emplace(portfolio(tenant));
   if (reads && second == "readings" && parts.size() == 5) work.emplace(readings(tenant, parts[2], parts[3], parts[4]));
-  if (reads && second == "gateways" && parts.size() == 4 && parts[3] == "health") work.emplace(health_of(tenant, parts[2]));
+  if (reads && second == "gateways" && parts.size() == 4 && parts[3] == "health")
+    work.emplace(health_of(tenant, parts[2]));
   if (reads && second == "settlements" && parts.size() == 3 && parts[2].ends_with(".pdf")) {
     work.emplace(settlement(tenant, parts[2].substr(0, parts[2].size() - 4)));
   }
-  if (what.method == "POST" && second == "properties" && parts.size() == 2) work.emplace(add_property(tenant, what.body));
+  if (what.method == "POST" && second == "properties" && parts.size() == 2)
+    work.emplace(add_property(tenant, what.body));
 
   response made;
   if (work) {
@@ -202,9 +205,9 @@ template <class T>
 response api::value_of(const tn::cached<T>& hit) {
   count(hit.source());
   return {.body = json{{"value", *hit},
-                               {"source", to_string(hit.source())},
-                               {"age_ms", age_ms(hit.computed_at())},
-                               {"instance", how_.instance}}
+                       {"source", to_string(hit.source())},
+                       {"age_ms", age_ms(hit.computed_at())},
+                       {"instance", how_.instance}}
                       .dump()};
 }
 
@@ -217,7 +220,8 @@ tn::task<response> api::portfolio(const tn::tenant_id& tenant) {
 tn::task<response> api::readings(const tn::tenant_id& tenant, std::string unit, std::string year, std::string month) {
   const auto y = number(year, 2000, 9999);
   const auto m = number(month, 1, 12);
-  if (!y || !m || unit.empty()) co_return failed(400, "bad_month", "readings are at /api/readings/{unit}/{year}/{month}");
+  if (!y || !m || unit.empty())
+    co_return failed(400, "bad_month", "readings are at /api/readings/{unit}/{year}/{month}");
   auto fetching = of_.months.async_fetch(reading_monthly(tenant, unit, *y, *m));
   const auto hit = co_await std::move(fetching);
   if (hit.absent()) co_return failed(404, "not_found", "this tenant has no such unit");
@@ -246,8 +250,8 @@ tn::task<response> api::settlement(const tn::tenant_id& tenant, std::string id) 
 
 tn::task<response> api::add_property(const tn::tenant_id& tenant, const std::string& body) {
   const auto given = nlohmann::json::parse(body, nullptr, false);
-  const bool shaped = given.is_object() && given.contains("name") && given["name"].is_string() && given.contains("units") &&
-                      given["units"].is_number_integer();
+  const bool shaped = given.is_object() && given.contains("name") && given["name"].is_string() &&
+                      given.contains("units") && given["units"].is_number_integer();
   const std::string name = shaped ? given["name"].get<std::string>() : std::string{};
   const std::int64_t count = shaped ? given["units"].get<std::int64_t>() : -1;
   if (name.empty() || name.size() > 100 || count < 0 || count > 1000) {
@@ -265,8 +269,8 @@ response api::stats() const {
     hits[std::string{to_string(static_cast<tn::source>(i))}] = by_source_[i].load(std::memory_order_relaxed);
   }
   return {.body = json{{"hits", hits},
-                               {"latency_ms", {{"p50", latency_.quantile(0.5)}, {"p99", latency_.quantile(0.99)}}},
-                               {"instance", how_.instance}}
+                       {"latency_ms", {{"p50", latency_.quantile(0.5)}, {"p99", latency_.quantile(0.99)}}},
+                       {"instance", how_.instance}}
                       .dump()};
 }
 
@@ -287,10 +291,12 @@ std::string api::metrics() const {
   metrics_page page;
   page.counter("gateway_responses_total", "Responses by the first digit of their status.");
   for (std::size_t i = 1; i < by_status_.size(); ++i) {
-    page.add(static_cast<double>(by_status_[i].load(std::memory_order_relaxed)), {{"status", std::to_string(i) + "xx"}});
+    page.add(static_cast<double>(by_status_[i].load(std::memory_order_relaxed)),
+             {{"status", std::to_string(i) + "xx"}});
   }
   page.gauge("gateway_response_seconds", "How long responses took.");
-  page.add(latency_.quantile(0.5) / 1000, {{"quantile", "0.5"}}).add(latency_.quantile(0.99) / 1000, {{"quantile", "0.99"}});
+  page.add(latency_.quantile(0.5) / 1000, {{"quantile", "0.5"}})
+      .add(latency_.quantile(0.99) / 1000, {{"quantile", "0.99"}});
   page.counter("gateway_cache_answers_total", "Values by where they came from.");
   for (std::size_t i = 0; i < by_source_.size(); ++i) {
     page.add(static_cast<double>(by_source_[i].load(std::memory_order_relaxed)),
@@ -300,9 +306,11 @@ std::string api::metrics() const {
   page.counter("gateway_database_queries_total", "Queries for figures.");
   page.add(static_cast<double>(of_.database.queries()));
   page.gauge("gateway_streams", "Alarm streams that are open.").add(static_cast<double>(streams_.open));
-  page.gauge("gateway_followers", "Of them, those that have been subscribed.").add(static_cast<double>(streams_.following));
+  page.gauge("gateway_followers", "Of them, those that have been subscribed.")
+      .add(static_cast<double>(streams_.following));
   page.counter("gateway_streams_opened_total", "Alarm streams.").add(static_cast<double>(streams_.opened));
-  page.counter("gateway_alarms_delivered_total", "Alarms sent to streams.").add(static_cast<double>(streams_.delivered));
+  page.counter("gateway_alarms_delivered_total", "Alarms sent to streams.")
+      .add(static_cast<double>(streams_.delivered));
   page.counter("gateway_gaps_total", "Gaps told to streams.").add(static_cast<double>(streams_.gaps));
   how_.more_metrics(page);
   return page.text();

@@ -39,7 +39,8 @@ class api {
   tenantry::task<answer> route(const request& what);
   tenantry::task<answer> for_tenant(const request& what, const tenantry::tenant_id& tenant);
   tenantry::task<response> portfolio(const tenantry::tenant_id& tenant);
-  tenantry::task<response> readings(const tenantry::tenant_id& tenant, std::string unit, std::string year, std::string month);
+  tenantry::task<response> readings(const tenantry::tenant_id& tenant, std::string unit, std::string year,
+                                    std::string month);
   tenantry::task<response> health_of(const tenantry::tenant_id& tenant, std::string gateway);
   tenantry::task<response> settlement(const tenantry::tenant_id& tenant, std::string id);
   tenantry::task<response> add_property(const tenantry::tenant_id& tenant, const std::string& body);

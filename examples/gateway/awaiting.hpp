@@ -19,19 +19,18 @@ namespace gateway {
 template <class T>
 boost::asio::awaitable<T> as_awaitable(tenantry::task<T> what) {
   namespace asio = boost::asio;
-  std::optional<T> value = co_await asio::async_initiate<const asio::use_awaitable_t<>,
-                                                         void(std::exception_ptr, std::optional<T>)>(
-      [](auto on_end, tenantry::task<T> started) {
-        const auto where = asio::get_associated_executor(on_end);
-        auto done = [where, on_end = std::move(on_end)](std::exception_ptr fault, std::optional<T> result) mutable {
-          auto go_on = [fault = std::move(fault), result = std::move(result), on_end = std::move(on_end)]() mutable {
-            on_end(std::move(fault), std::move(result));
-          };
-          asio::post(where, std::move(go_on));  // also when the task ended at once
-        };
-        tenantry::start(std::move(started), std::move(done));
-      },
-      asio::use_awaitable, std::move(what));
+  std::optional<T> value =
+      co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr, std::optional<T>)>(
+          [](auto on_end, tenantry::task<T> started) {
+            const auto where = asio::get_associated_executor(on_end);
+            auto done = [where, on_end = std::move(on_end)](std::exception_ptr fault, std::optional<T> result) mutable {
+              auto go_on = [fault = std::move(fault), result = std::move(result),
+                            on_end = std::move(on_end)]() mutable { on_end(std::move(fault), std::move(result)); };
+              asio::post(where, std::move(go_on));  // also when the task ended at once
+            };
+            tenantry::start(std::move(started), std::move(done));
+          },
+          asio::use_awaitable, std::move(what));
   co_return std::move(*value);
 }
 

@@ -1,4 +1,5 @@
-// Everything that the gateway needs, for a while: Redis, Mosquitto, a database, some gateways and meters that report to them.
+// Everything that the gateway needs, for a while: Redis, Mosquitto, a database, some gateways and meters that report to
+// them.
 
 #include "child.hpp"
 #include "load.hpp"
@@ -176,12 +177,12 @@ class demo {
   [[nodiscard]] std::string program(const std::string& name) const { return (here_ / ("example_" + name)).string(); }
 
   void start_simulator() {
-    simulator_.emplace(std::vector<std::string>{program("gateway_simulator"), "--mqtt-port", std::to_string(mqtt_port_),
-                                                "--store", folder_.file("gateway.sqlite"), "--tenants",
-                                                std::to_string(tenants_.size()), "--rate",
-                                                std::to_string(given_.number("rate", 20)), "--alarms-per-minute",
-                                                std::to_string(given_.number("alarms-per-minute", 30))},
-                       folder_.file("simulator.log"));
+    simulator_.emplace(
+        std::vector<std::string>{program("gateway_simulator"), "--mqtt-port", std::to_string(mqtt_port_), "--store",
+                                 folder_.file("gateway.sqlite"), "--tenants", std::to_string(tenants_.size()), "--rate",
+                                 std::to_string(given_.number("rate", 20)), "--alarms-per-minute",
+                                 std::to_string(given_.number("alarms-per-minute", 30))},
+        folder_.file("simulator.log"));
   }
 
   void wait_until_healthy() {

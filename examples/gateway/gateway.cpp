@@ -53,7 +53,8 @@ void show(const gateway::ingest_counters& all, gateway::metrics_page& page) {
   counter("gateway_readings_total", "Readings that were not there before.", all.new_readings);
   counter("gateway_readings_duplicate_total", "Readings that were there before.", all.duplicate_readings);
   counter("gateway_alarms_appended_total", "Alarms in the log; each instance counts its own.", all.alarms_appended);
-  counter("gateway_alarms_dropped_total", "Alarms for which there was no room while Redis was away.", all.alarms_dropped);
+  counter("gateway_alarms_dropped_total", "Alarms for which there was no room while Redis was away.",
+          all.alarms_dropped);
   page.gauge("gateway_alarms_held", "Alarms that wait for Redis.").add(static_cast<double>(all.alarms_held));
   counter("gateway_expires_total", "Times that the KPI of a tenant was expired.", all.expires);
 }
@@ -64,22 +65,25 @@ int run(const gateway::options& given) {
   const gateway::logins who = gateway::logins::read(given.text("tokens", "tokens.json"));
   gateway::store database{given.text("store", "gateway.sqlite")};
 
-  asio::io_context loop{1};             // before the client: its calls end by posting to the loop
-  tenantry::thread_pool workers{4};     // where handlers go on
+  asio::io_context loop{1};          // before the client: its calls end by posting to the loop
+  tenantry::thread_pool workers{4};  // where handlers go on
   auto how = tenantry::client_options::from_url(given.text("redis", "redis://localhost:6379"));
   how.executor = workers.get_executor();
   how.observer = lines.observer();
   how.timeout = 1s;
   tenantry::client redis{how};
-  gateway::services services{redis,
-                             database,
-                             {.limit = given.number("limit", 100), .instances = unsigned(given.number("instances", 1))}};
+  gateway::services services{
+      redis, database, {.limit = given.number("limit", 100), .instances = unsigned(given.number("instances", 1))}};
 
   gateway::ingest bridge{
-      database, services.alarm_log, services.gateways, services.invalidate,
+      database,
+      services.alarm_log,
+      services.gateways,
+      services.invalidate,
       {.on_refused =
            [&lines](gateway::refusal why, std::string_view, std::string_view detail) {
-             lines.write("mqtt_refused", {{.name = "reason", .value = to_string(why)}, {.name = "detail", .value = detail}});
+             lines.write("mqtt_refused",
+                         {{.name = "reason", .value = to_string(why)}, {.name = "detail", .value = detail}});
            },
        .on_failure =
            [&lines](std::string_view what, std::string_view why) {

@@ -26,9 +26,9 @@ namespace gateway {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
-using asio::ip::tcp;
 using asio::awaitable;
 using asio::use_awaitable;
+using asio::ip::tcp;
 using boost::system::error_code;
 
 namespace {
@@ -76,7 +76,8 @@ std::string request::parameter(std::string_view name) const {
   while (!rest.empty()) {
     const std::string_view pair = rest.substr(0, rest.find('&'));
     rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
-    if (pair.substr(0, pair.find('=')) == name && pair.size() > name.size()) return decoded(pair.substr(name.size() + 1));
+    if (pair.substr(0, pair.find('=')) == name && pair.size() > name.size())
+      return decoded(pair.substr(name.size() + 1));
   }
   return {};
 }
@@ -159,7 +160,8 @@ awaitable<void> send_stream(Shared& server, beast::tcp_stream& to, const stream&
 }
 
 template <class Shared>
-awaitable<bool> send(Shared& server, beast::tcp_stream& to, response what, const http::request<http::string_body>* asked) {
+awaitable<bool> send(Shared& server, beast::tcp_stream& to, response what,
+                     const http::request<http::string_body>* asked) {
   http::response<http::string_body> made{http::status{what.status}, 11};
   made.set(http::field::content_type, what.type);
   for (const auto* all : {&std::as_const(what.fields), &server.how.fields}) {

@@ -15,7 +15,8 @@ logins logins::read(const std::string& file) {
   if (!all.is_object()) throw std::runtime_error{file + R"( is not {"<token>": "<tenant>", ...})"};
   logins made;
   for (const auto& [token, tenant] : all.items()) {
-    if (token.size() < 16 || !tenant.is_string()) throw std::runtime_error{file + ": a token is too short, or its tenant no text"};
+    if (token.size() < 16 || !tenant.is_string())
+      throw std::runtime_error{file + ": a token is too short, or its tenant no text"};
     made.by_token_.emplace(token, tenantry::tenant_id{tenant.get<std::string>()});
   }
   return made;

@@ -12,8 +12,8 @@
 
 namespace gateway {
 
-/// From a file: {"<token>": "<tenant>"}. A real service verifies signed tokens instead; what matters is that the tenant comes from
-/// there and from nowhere else in a request.
+/// From a file: {"<token>": "<tenant>"}. A real service verifies signed tokens instead; what matters is that the tenant
+/// comes from there and from nowhere else in a request.
 class logins {
  public:
   /// Errors: std::runtime_error, tenantry::invalid_name.

@@ -18,7 +18,8 @@ class options {
   options(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
       const std::string_view name{argv[i]};
-      if (!name.starts_with("--") || name.size() < 3) throw std::invalid_argument{"not an option: " + std::string{name}};
+      if (!name.starts_with("--") || name.size() < 3)
+        throw std::invalid_argument{"not an option: " + std::string{name}};
       const bool valued = i + 1 < argc && !std::string_view{argv[i + 1]}.starts_with("--");
       given_.insert_or_assign(std::string{name.substr(2)}, valued ? argv[++i] : "");
     }

@@ -36,16 +36,17 @@ services::services(const tn::client& to, store& from, const service_options& how
              load.tag(kpi_tag);  // readings expire it
              return from.portfolio(k.tenant(), unix_now());
            }},
-      months{to,
-             {.ttl = 24h, .negative_ttl = 30s, .executor = loaders.get_executor(), .undelivered = tn::undelivered::queue},
-             [&from](const tn::key& k, tn::load_context& load) -> std::optional<month> {
-               const auto parts = reading_monthly.parse(k.str());
-               const int year = std::stoi(std::string{parts->get<"year">()});  // the routes let nothing else in
-               const auto number = static_cast<unsigned>(parts->get<"month">());
-               const auto asked = std::chrono::year{year} / std::chrono::month{number};
-               if (asked >= this_month()) load.ttl(10min);  // it is not closed yet
-               return from.readings(k.tenant(), parts->get<"unit">(), year, static_cast<int>(number));
-             }},
+      months{
+          to,
+          {.ttl = 24h, .negative_ttl = 30s, .executor = loaders.get_executor(), .undelivered = tn::undelivered::queue},
+          [&from](const tn::key& k, tn::load_context& load) -> std::optional<month> {
+            const auto parts = reading_monthly.parse(k.str());
+            const int year = std::stoi(std::string{parts->get<"year">()});  // the routes let nothing else in
+            const auto number = static_cast<unsigned>(parts->get<"month">());
+            const auto asked = std::chrono::year{year} / std::chrono::month{number};
+            if (asked >= this_month()) load.ttl(10min);  // it is not closed yet
+            return from.readings(k.tenant(), parts->get<"unit">(), year, static_cast<int>(number));
+          }},
       settlements{to,
                   {.ttl = 7 * 24h, .negative_ttl = 30s, .executor = loaders.get_executor()},
                   [&from](const tn::key& k) -> std::optional<std::string> {
@@ -55,7 +56,8 @@ services::services(const tn::client& to, store& from, const service_options& how
                     return pdf_of(k.tenant(), *found);
                   }},
       gateways{to, {.ttl = 2min, .jitter = 0}},
-      invalidate{to, tn::catalog{portfolio_kpi, gateway_health, reading_monthly, settlement_pdf}, tn::undelivered::queue},
+      invalidate{to, tn::catalog{portfolio_kpi, gateway_health, reading_monthly, settlement_pdf},
+                 tn::undelivered::queue},
       limiter{to, tn::on_failure::insurance(how.instances), {.limit = how.limit, .window = 60s}},
       alarm_log{to, alarms, {.keep = 10'000}},
       subscriber{to} {}

@@ -24,10 +24,10 @@ std::string text(std::string_view plain) {
 
 /// Source: ISO 32000-1, sections 7.3 and 7.5.
 std::string pdf_of(const tenantry::tenant_id& tenant, const settlement& what) {
-  const std::string page = fmt::format(
-      "BT /F1 18 Tf 72 770 Td {} Tj 0 -36 Td /F1 12 Tf {} Tj 0 -18 Td {} Tj 0 -18 Td {} Tj ET",
-      text("Settlement " + what.id), text("Tenant: " + tenant.str()), text("Property: " + what.property),
-      text(fmt::format("Year {}: {:.1f} kWh", what.year, what.kwh)));
+  const std::string page =
+      fmt::format("BT /F1 18 Tf 72 770 Td {} Tj 0 -36 Td /F1 12 Tf {} Tj 0 -18 Td {} Tj 0 -18 Td {} Tj ET",
+                  text("Settlement " + what.id), text("Tenant: " + tenant.str()), text("Property: " + what.property),
+                  text(fmt::format("Year {}: {:.1f} kWh", what.year, what.kwh)));
   const std::vector<std::string> objects{
       "<< /Type /Catalog /Pages 2 0 R >>",
       "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -42,8 +42,9 @@ std::string pdf_of(const tenantry::tenant_id& tenant, const settlement& what) {
     places += fmt::format("{:010} 00000 n \n", pdf.size());
     pdf += fmt::format("{} 0 obj\n{}\nendobj\n", i + 1, objects[i]);
   }
-  return pdf + fmt::format("xref\n0 {}\n0000000000 65535 f \n{}trailer << /Size {} /Root 1 0 R >>\nstartxref\n{}\n%%EOF\n",
-                           objects.size() + 1, places, objects.size() + 1, pdf.size());
+  return pdf +
+         fmt::format("xref\n0 {}\n0000000000 65535 f \n{}trailer << /Size {} /Root 1 0 R >>\nstartxref\n{}\n%%EOF\n",
+                     objects.size() + 1, places, objects.size() + 1, pdf.size());
 }
 
 }  // namespace gateway

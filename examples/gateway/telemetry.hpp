@@ -17,8 +17,9 @@
 
 namespace gateway {
 
-/// Writes events to standard error, one line each: {"at":"2026-03-01T12:00:00.123Z","instance":"a","event":"sse_subscribed","tenant":"acme"}.
-/// Never a payload or a token.
+/// Writes events to standard error, one line each:
+/// {"at":"2026-03-01T12:00:00.123Z","instance":"a","event":"sse_subscribed","tenant":"acme"}. Never a payload or a
+/// token.
 class event_lines {
  public:
   explicit event_lines(std::string instance) : instance_{std::move(instance)} {}

@@ -62,7 +62,7 @@ class follower {
     return async_take(no_limit, std::move(stop));
   }
   [[nodiscard]] task<std::optional<log_event<T>>> async_next_for(std::chrono::milliseconds at_most,
-                                                               std::stop_token stop = {}) {
+                                                                 std::stop_token stop = {}) {
     return async_take(until(at_most), std::move(stop));
   }
   [[nodiscard]] follower_counters counters() const noexcept { return core_.counters(); }

@@ -68,7 +68,7 @@ class subscription {
     return async_take(no_limit, std::move(stop));
   }
   [[nodiscard]] task<std::optional<feed_event<T>>> async_next_for(std::chrono::milliseconds at_most,
-                                                               std::stop_token stop = {}) {
+                                                                  std::stop_token stop = {}) {
     return async_take(until(at_most), std::move(stop));
   }
 

@@ -3,8 +3,8 @@
 
 #include "engine/seam.hpp"
 #include "messaging/feed.hpp"
-#include "messaging/timed_messages.hpp"
 #include "messaging/prober.hpp"
+#include "messaging/timed_messages.hpp"
 
 #include <tenantry/client.hpp>
 #include <tenantry/feed_events.hpp>
