@@ -64,22 +64,23 @@ settings settings_of(const std::vector<std::string_view>& words) {
   for (std::size_t i = 0; i + 1 < words.size(); i += 2) {
     const std::string_view name = words[i];
     const std::string_view value = words[i + 1];
-    if (name == "--mqtt-port")
+    if (name == "--mqtt-port") {
       made.port = number<std::uint16_t>(name, value, 1, 65'535);
-    else if (name == "--store")
+    } else if (name == "--store") {
       made.store = value;
-    else if (name == "--tenants")
+    } else if (name == "--tenants") {
       made.tenants = number(name, value, 1, 10'000);
-    else if (name == "--rate")
+    } else if (name == "--rate") {
       made.rate = number(name, value, 0.01, 100'000.0);
-    else if (name == "--alarms-per-minute")
+    } else if (name == "--alarms-per-minute") {
       made.alarms_per_minute = number(name, value, 0.0, 1'000'000.0);
-    else if (name == "--seed")
+    } else if (name == "--seed") {
       made.seed = number<std::uint64_t>(name, value, 0, std::numeric_limits<std::uint64_t>::max());
-    else if (name == "--seconds")
+    } else if (name == "--seconds") {
       made.seconds = number<std::int64_t>(name, value, 1, 1'000'000'000);
-    else
+    } else {
       throw std::invalid_argument{fmt::format("no such option: {}", name)};
+    }
   }
   if (words.size() % 2 != 0 || made.store.empty()) throw std::invalid_argument{"--store, and a value for each option"};
   return made;
