@@ -12,6 +12,7 @@
 
 #include <tenantry/client.hpp>
 #include <tenantry/executor.hpp>
+#include <tenantry/observer.hpp>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -28,6 +29,13 @@ namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
 namespace {
+
+/// What this program publishes is alarms.
+std::string_view named(std::string_view event) noexcept {
+  if (event == tenantry::events::published) return "alarm_published";
+  if (event == tenantry::events::decode_error) return "alarm_json_decode_error";
+  return event;
+}
 
 /// Streams and requests get a moment to end; then the loop is left.
 void end_when_idle(asio::io_context& loop, const gateway::http_server& server, asio::steady_timer& timer, int looks) {
@@ -69,7 +77,7 @@ int run(const gateway::options& given) {
   tenantry::thread_pool workers{4};  // where handlers go on
   auto how = tenantry::client_options::from_url(given.text("redis", "redis://localhost:6379"));
   how.executor = workers.get_executor();
-  how.observer = lines.observer();
+  how.observer = [&lines](const tenantry::event& what) { lines.write(named(what.name), what.fields); };
   how.timeout = 1s;
   tenantry::client redis{how};
   gateway::services services{

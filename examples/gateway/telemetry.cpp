@@ -12,10 +12,6 @@
 
 namespace gateway {
 
-void event_lines::write(std::string_view name, std::initializer_list<tenantry::event_field> fields) const {
-  write(name, std::span{fields.begin(), fields.size()});
-}
-
 void event_lines::write(std::string_view name, std::span<const tenantry::event_field> fields) const {
   const auto now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
   nlohmann::ordered_json line{
@@ -29,10 +25,6 @@ void event_lines::write(std::string_view name, std::span<const tenantry::event_f
   const std::string text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
   const std::lock_guard held{mutex_};
   std::fwrite(text.data(), 1, text.size(), stderr);
-}
-
-tenantry::observer event_lines::observer() const {
-  return [this](const tenantry::event& what) { write(what.name, what.fields); };
 }
 
 namespace {

@@ -24,13 +24,12 @@ class event_lines {
  public:
   explicit event_lines(std::string instance) : instance_{std::move(instance)} {}
 
-  void write(std::string_view name, std::initializer_list<tenantry::event_field> fields) const;
-  /// For `client_options::observer`. It must live as long.
-  [[nodiscard]] tenantry::observer observer() const;
-
- private:
+  void write(std::string_view name, std::initializer_list<tenantry::event_field> fields) const {
+    write(name, std::span{fields.begin(), fields.size()});
+  }
   void write(std::string_view name, std::span<const tenantry::event_field> fields) const;
 
+ private:
   const std::string instance_;
   mutable std::mutex mutex_;
 };

@@ -196,7 +196,7 @@ def nothing_is_told_of_tokens_or_payloads(demo):
         demo.publish_alarms("acme", "gw-1", ["told-1"])
         demo.publish("mbus/acme/gw-1/alarm", '{"text":"door open')
         live.alarms(1)
-    wanted = {"sse_subscribed", "sse_unsubscribed", "published", "mqtt_refused", "connected"}
+    wanted = {"sse_subscribed", "sse_unsubscribed", "alarm_published", "mqtt_refused", "connected"}
     seen = eventually(lambda: wanted <= {each["event"] for each in events(demo)} and events(demo), "all of it is told")
     for event in seen:
         assert "at" in event and event["instance"] == "a"

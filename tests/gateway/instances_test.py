@@ -1,6 +1,7 @@
 """Several gateways on one port, one Redis and one broker, while parts of it die."""
 
 import asyncio
+import http.client
 import json
 import sys
 import threading
@@ -57,7 +58,31 @@ def appended_once(demo, tenant, ids):
     assert int(demo.redis("XLEN", "log:{%s}:alarms" % tenant)) == len(ids)
 
 
+class Dashboards:
+    """Some that ask as fast as they can, and what they were answered."""
+
+    def __init__(self, demo, count):
+        self.demo, self.over, self.statuses, self.cut = demo, False, [], 0
+        self.threads = [threading.Thread(target=self.ask, args=(tenant,), daemon=True)
+                        for tenant in ("acme", "globex", "initech") for _ in range(count)]
+        for each in self.threads:
+            each.start()
+
+    def ask(self, tenant):
+        while not self.over:
+            try:
+                self.statuses.append(self.demo.get("/api/kpi", tenant)[0])
+            except (OSError, http.client.HTTPException):
+                self.cut += 1  # by the instance that died
+
+    def end(self):
+        self.over = True
+        for each in self.threads:
+            each.join(30)
+
+
 def an_instance_that_is_killed_loses_no_alarm(demo):
+    load = Dashboards(demo, 2)
     listeners = browsers(demo, "acme", 9)
     instances = [each["name"] for each in demo.about["instances"]]
     assert len(instances) == 3
@@ -70,6 +95,11 @@ def an_instance_that_is_killed_loses_no_alarm(demo):
     demo.publish_alarms("acme", "gw-1", ids[400:] + ["end"])
     all_got(listeners, ids + ["end"])
     appended_once(demo, "acme", ids + ["end"])
+    answered = len(load.statuses)
+    eventually(lambda: len(load.statuses) > answered + 50, "the others go on")
+    load.end()
+    assert set(load.statuses) == {200}, set(load.statuses)
+    assert load.cut <= 50, load.cut  # those that were under way or in its queue
     demo.tell("start-gateway b")
     eventually(lambda: demo.metric("gateway_mqtt_messages_total", 3), "it is back")
 
@@ -209,8 +239,9 @@ CHECKS = [an_instance_that_is_killed_loses_no_alarm, limits_hold_for_all_instanc
 
 
 def started(program, check):
-    many = ("--tenants", "20", "--limit", "100000") if check in MANY else ()
-    return Demo(program, "--no-simulator", "--instances", "3", *many)
+    many = ("--tenants", "20") if check in MANY else ()
+    limit = () if check is limits_hold_for_all_instances_together else ("--limit", "100000")
+    return Demo(program, "--no-simulator", "--instances", "3", *many, *limit)
 
 
 if __name__ == "__main__":
