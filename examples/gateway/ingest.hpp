@@ -89,7 +89,8 @@ class ingest {
   [[nodiscard]] ingest_counters counters() const;
 
   /// Takes in what is queued, tries for so long to append what is held and to expire what is due, and ends the thread.
-  /// Threads that wait in `offer` are let go. Idempotent.
+  /// Threads that wait in `offer` are let go. Idempotent. Stop the `mqtt` before, so that no message which the broker
+  /// takes for delivered comes too late; where that has no end because the database fails, this lets its handler go.
   void stop(std::chrono::milliseconds patience = std::chrono::seconds{2}) noexcept;
 
  private:

@@ -44,18 +44,23 @@ class mqtt::parts {
   }
   parts(const parts&) = delete;
   parts& operator=(const parts&) = delete;
-  ~parts() { stop(); }
-
-  void stop() noexcept {
-    {
-      const std::lock_guard held{mutex_};
-      stopped_ = true;
+  ~parts() {
+    while (!stop(std::chrono::hours{1})) {
     }
-    changed_.notify_all();
+  }
+
+  bool stop(std::chrono::milliseconds patience) noexcept {
     thread_.request_stop();
     mosquitto_disconnect(client_.get());  // also wakes the loop up
+    {
+      std::unique_lock held{mutex_};
+      stopped_ = true;
+      changed_.notify_all();
+      if (!changed_.wait_for(held, patience, [this] { return ended_; })) return false;
+    }
     const std::lock_guard once{joining_};
     if (thread_.joinable()) thread_.join();
+    return true;
   }
 
   bool publish(const std::string& topic, std::string_view payload, std::chrono::milliseconds patience) {
@@ -163,6 +168,11 @@ class mqtt::parts {
     mosquitto_disconnect(client_.get());  // again: the first one may have come in the middle of a reconnect
     mosquitto_loop_write(client_.get(), /*unused=*/1);
     ready = false;
+    {
+      const std::lock_guard held{mutex_};
+      ended_ = true;
+    }
+    changed_.notify_all();
   }
 
   void may_publish(bool now) {
@@ -192,6 +202,7 @@ class mqtt::parts {
   std::size_t unconfirmed_ = 0;
   bool open_ = false;  // for publish: there is a connection
   bool stopped_ = false;
+  bool ended_ = false;  // the thread is about to
 
   owned client_;
   std::mutex joining_;
@@ -212,6 +223,6 @@ std::uint64_t mqtt::confirmed() const noexcept { return parts_->confirmed; }
 bool mqtt::wait_until_confirmed(std::chrono::milliseconds patience) const {
   return parts_->wait_until_confirmed(patience);
 }
-void mqtt::stop() noexcept { parts_->stop(); }
+bool mqtt::stop(std::chrono::milliseconds patience) noexcept { return parts_->stop(patience); }
 
 }  // namespace gateway

@@ -51,6 +51,7 @@ class mqtt {
   mqtt(mqtt_options options, handler on_message);
   /// A client that only publishes.
   explicit mqtt(mqtt_options options);
+  /// Waits for the handler, however long it runs.
   ~mqtt();
   mqtt(const mqtt&) = delete;
   mqtt& operator=(const mqtt&) = delete;
@@ -70,9 +71,9 @@ class mqtt {
   /// Waits until all are. False where they are not by then.
   [[nodiscard]] bool wait_until_confirmed(std::chrono::milliseconds patience) const;
 
-  /// Says goodbye to the broker, which keeps the session, and ends the thread. Idempotent. When it returns, the handler
-  /// is not running and is not called any more: so a handler that waits must be let go first.
-  void stop() noexcept;
+  /// Says goodbye to the broker, which keeps a persistent session, and ends the thread. True when the handler is not
+  /// running and is not called any more; false where it still runs after `patience`. Can be called again.
+  bool stop(std::chrono::milliseconds patience = std::chrono::seconds{5}) noexcept;
 
  private:
   class parts;

@@ -8,6 +8,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <stdexcept>
@@ -181,6 +182,31 @@ TEST_CASE("a publisher waits while too much is not confirmed, and is told when t
   CHECK(speaker.confirmed() == 4);
 }
 
+TEST_CASE("stop waits for the handler, but not for ever") {
+  const support::must_end in_time{};
+  const mosquitto_broker broker;
+  support::gate inside;
+  support::gate release;
+  std::atomic<int> calls = 0;
+  mqtt listener{as("listener", broker, {"t/+"}), [&](std::string_view, std::string_view) {
+                  ++calls;
+                  inside.open();
+                  release.wait();
+                }};
+  const support::opens_at_end at_end{release};
+  REQUIRE(connects(listener));
+  mqtt speaker{as("speaker", broker)};
+  publish_numbers(speaker, 1, 3);
+  REQUIRE(inside.wait());
+  CHECK_FALSE(listener.stop(20ms));
+  release.open();
+  CHECK(listener.stop(20s));
+  const int before = calls;
+  publish_numbers(speaker, 4, 10);
+  CHECK(speaker.wait_until_confirmed(20s));
+  CHECK(calls == before);
+}
+
 TEST_CASE("stop ends a client whose broker accepts the connection and says nothing") {
   const support::must_end in_time{};
   const int silent = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -191,7 +217,7 @@ TEST_CASE("stop ends a client whose broker accepts the connection and says nothi
   REQUIRE(::getsockname(silent, reinterpret_cast<sockaddr*>(&address), &size) == 0);
   mqtt one{{.port = ntohs(address.sin_port), .client_id = "one"}};
   CHECK_FALSE(one.publish("t/1", "x", 50ms));
-  one.stop();
+  CHECK(one.stop());
   CHECK_FALSE(one.connected());
   CHECK_FALSE(one.publish("t/1", "x"));
   ::close(silent);

@@ -3,13 +3,17 @@
 #include "store.hpp"
 
 #include "gateway_rig.hpp"
+#include "support/concurrency.hpp"
 #include "support/processes.hpp"
+#include "support/sqlite.hpp"
 
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <future>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -71,6 +75,51 @@ TEST_CASE("a tenant sees its own rows only") {
   CHECK_FALSE(db.has_tenant(globex));
   CHECK_FALSE(db.has_gateway(globex, "gw-1"));
   CHECK(db.has_gateway(acme, "gw-1"));
+}
+
+TEST_CASE("rows of another tenant with the same names change no figure") {
+  const temporary_directory where;
+  store db{where.file("db")};
+  db.fill_with_demo_data(acme, noon);
+  const auto figures = [&db] {
+    const auto settled = db.find_settlement(acme, "s-1-2025");
+    const auto month = db.readings(acme, "u-1", 2026, 2);
+    REQUIRE(settled.has_value());
+    REQUIRE(month.has_value());
+    return std::tuple{nlohmann::json(db.portfolio(acme, noon)), nlohmann::json(*month), settled->kwh,
+                      db.units(acme, 500)};
+  };
+  const auto before = figures();
+  db.fill_with_demo_data(globex, noon);
+  CHECK(db.add(globex, "gw-1", std::vector<reading>{{"m-1", noon, 1'000'000'000}}).new_readings == 1);
+  CHECK(figures() == before);
+}
+
+TEST_CASE("a transaction waits for its turn before it reads") {
+  const temporary_directory where;
+  const auto one = sqlite::connection::file(where.file("db"));
+  one.execute("CREATE TABLE t (n)");
+  sqlite::transaction first{one};
+  one.execute("INSERT INTO t VALUES (1)");
+  std::atomic<bool> has_read = false;
+  auto second = support::on_thread([&] {
+    const auto two = sqlite::connection::file(where.file("db"));
+    sqlite::transaction turn{two};
+    sqlite::statement count{two, "SELECT count(*) FROM t"};
+    std::int64_t seen = 0;
+    {
+      sqlite::rows found = count.query();
+      seen = found.next() ? found.integer(0) : -1;
+    }
+    has_read = true;
+    two.execute("INSERT INTO t VALUES (2)");
+    turn.commit();
+    return seen;
+  });
+  CHECK(second.wait_for(std::chrono::milliseconds{100}) == std::future_status::timeout);
+  CHECK_FALSE(has_read);
+  first.commit();
+  CHECK(second.get() == 1);
 }
 
 TEST_CASE("readings change the figures of the day and of the month") {
