@@ -22,6 +22,7 @@ using namespace std::chrono_literals;
 
 child::child(const std::vector<std::string>& command, const std::string& errors_to) {
   std::vector<char*> words;
+  words.reserve(command.size() + 1);
   for (const std::string& each : command) words.push_back(const_cast<char*>(each.c_str()));
   words.push_back(nullptr);
   const pid_t parent = ::getpid();
@@ -73,10 +74,14 @@ void child::end() noexcept {
 
 std::string find_program(const std::string& name) {
   const char* const path = std::getenv("PATH");
-  std::istringstream folders{std::string{path != nullptr ? path : ""} + ":/usr/sbin:/usr/local/sbin"};
+  std::string all{path != nullptr ? path : ""};
+  all += ":/usr/sbin:/usr/local/sbin";
+  std::istringstream folders{all};
   for (std::string folder; std::getline(folders, folder, ':');) {
-    const std::string program = folder + '/' + name;
-    if (!folder.empty() && ::access(program.c_str(), X_OK) == 0) return program;
+    if (folder.empty()) continue;
+    folder += '/';
+    folder += name;
+    if (::access(folder.c_str(), X_OK) == 0) return folder;
   }
   return {};
 }

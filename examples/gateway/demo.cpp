@@ -2,6 +2,7 @@
 // them.
 
 #include "child.hpp"
+#include "demo_data.hpp"
 #include "load.hpp"
 #include "options.hpp"
 #include "store.hpp"
@@ -64,29 +65,21 @@ class folder {
   fs::path path_;
 };
 
-std::vector<tenantry::tenant_id> demo_tenants(std::uint64_t count) {
-  static constexpr std::array<std::string_view, 3> known{"acme", "globex", "initech"};
-  std::vector<tenantry::tenant_id> all;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    all.emplace_back(i < known.size() ? std::string{known[i]} : "tenant-" + std::to_string(i + 1));
-  }
-  return all;
-}
-
 class demo {
  public:
   explicit demo(const gateway::options& given)
       : given_{given},
         here_{fs::read_symlink("/proc/self/exe").parent_path()},
-        tenants_{demo_tenants(given.number("tenants", 3))},
+        tenants_{gateway::demo_tenants(static_cast<int>(given.number("tenants", 3)))},
         port_{static_cast<std::uint16_t>(given.number("port", gateway::is_free(usual_port) ? usual_port : 0))},
         mqtt_port_{gateway::free_port()} {
     if (port_ == 0) port_ = gateway::free_port();
     const std::string broker = gateway::find_program("mosquitto");
     if (broker.empty()) throw missing_program{"the program mosquitto is not there"};
-    std::ofstream{folder_.file("mosquitto.conf")} << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
-                                                  << "persistence true\npersistence_location " << folder_.file("")
-                                                  << "\nautosave_interval 1\nmax_queued_messages 100000\nuser root\n";
+    std::ofstream{folder_.file("mosquitto.conf")}
+        << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
+        << "persistence true\npersistence_location " << folder_.file("")
+        << "\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 100000\nuser root\n";
     broker_command_ = {broker, "-c", folder_.file("mosquitto.conf")};
     broker_.emplace(broker_command_, folder_.file("mosquitto.log"));
 
@@ -105,24 +98,24 @@ class demo {
   }
 
   void start_gateway(const std::string& name) {
-    std::vector<std::string> command{program("gateway"),
-                                     "--instance",
-                                     name,
-                                     "--port",
-                                     std::to_string(port_),
-                                     "--redis",
-                                     redis_.url(),
-                                     "--mqtt-port",
-                                     std::to_string(mqtt_port_),
-                                     "--store",
-                                     folder_.file("gateway.sqlite"),
-                                     "--tokens",
-                                     folder_.file("tokens.json"),
-                                     "--instances",
-                                     std::to_string(given_.number("instances", 1)),
-                                     "--limit",
-                                     std::to_string(given_.number("limit", given_.flag("load") ? 6000 : 100)),
-                                     "--demo-logins"};
+    const std::vector<std::string> command{program("gateway"),
+                                           "--instance",
+                                           name,
+                                           "--port",
+                                           std::to_string(port_),
+                                           "--redis",
+                                           redis_.url(),
+                                           "--mqtt-port",
+                                           std::to_string(mqtt_port_),
+                                           "--store",
+                                           folder_.file("gateway.sqlite"),
+                                           "--tokens",
+                                           folder_.file("tokens.json"),
+                                           "--instances",
+                                           std::to_string(given_.number("instances", 1)),
+                                           "--limit",
+                                           std::to_string(given_.number("limit", given_.flag("load") ? 6000 : 100)),
+                                           "--demo-logins"};
     gateways_.insert_or_assign(name, child{command, given_.text("log", folder_.file("gateway.log"))});
   }
 

@@ -6,6 +6,7 @@
 #include "logins.hpp"
 #include "mqtt.hpp"
 #include "options.hpp"
+#include "payloads.hpp"
 #include "services.hpp"
 #include "store.hpp"
 #include "telemetry.hpp"
@@ -73,12 +74,12 @@ int run(const gateway::options& given) {
   const gateway::logins who = gateway::logins::read(given.text("tokens", "tokens.json"));
   gateway::store database{given.text("store", "gateway.sqlite")};
 
-  asio::io_context loop{1};          // before the client: its calls end by posting to the loop
-  tenantry::thread_pool workers{4};  // where handlers go on
+  asio::io_context loop{1};                // before the client: its calls end by posting to the loop
+  const tenantry::thread_pool workers{4};  // where handlers go on
   auto how = tenantry::client_options::from_url(given.text("redis", "redis://localhost:6379"));
   how.executor = workers.get_executor();
   how.observer = [&lines](const tenantry::event& what) { lines.write(named(what.name), what.fields); };
-  how.timeout = 1s;
+  how.timeout = 3s;
   tenantry::client redis{how};
   gateway::services services{
       redis, database, {.limit = given.number("limit", 100), .instances = unsigned(given.number("instances", 1))}};
@@ -100,7 +101,7 @@ int run(const gateway::options& given) {
   gateway::mqtt broker{{.host = given.text("mqtt-host", "127.0.0.1"),
                         .port = std::uint16_t(given.number("mqtt-port", 1883)),
                         .client_id = "gateway-" + name,
-                        .topics = {"mbus/+/+/readings", "mbus/+/+/alarm"}},
+                        .topics = {gateway::subscribed_topics.begin(), gateway::subscribed_topics.end()}},
                        [&bridge](std::string_view topic, std::string_view payload) { bridge.offer(topic, payload); }};
 
   gateway::api routes{services,
@@ -124,8 +125,8 @@ int run(const gateway::options& given) {
     end_when_idle(loop, server, timer, 100);
   });
   loop.run();
-  bridge.stop();  // what was received is taken in
-  broker.stop();
+  (void)broker.stop();  // first: what it has received until then is taken in
+  bridge.stop();
   redis.close(1s);  // what is still under way fails now, and its connection ends
   loop.restart();
   loop.run_for(500ms);

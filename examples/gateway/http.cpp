@@ -150,7 +150,7 @@ template <class Shared>
 awaitable<void> send_stream(Shared& server, beast::tcp_stream& to, const stream& what) {
   std::string head = "HTTP/1.1 200 OK\r\nConnection: close\r\n";  // its end is the end of the connection
   for (const auto* all : {&what.fields, &server.how.fields}) {
-    for (const auto& [name, value] : *all) head += name + ": " + value + "\r\n";
+    for (const auto& [name, value] : *all) head.append(name).append(": ").append(value).append("\r\n");
   }
   head += "\r\n";
   open_stream sink{to, server.how.write_within, server.stopped.get_token()};
