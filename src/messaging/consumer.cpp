@@ -32,7 +32,7 @@ constexpr subscription_options wakes_up{.capacity = 1, .overflow = overflow::dro
 
 constexpr std::chrono::milliseconds longest = std::chrono::years{100};
 
-const consume_options& checked(const consume_options& how) {
+consume_options checked(consume_options how, const log_state& log) {
   if (how.batch == 0) throw invalid_option{"consume_options.batch is 0"};
   if (how.batch > 1000) throw invalid_option{"consume_options.batch is over 1000"};
   if (how.max_attempts == 0) throw invalid_option{"consume_options.max_attempts is 0"};
@@ -41,6 +41,7 @@ const consume_options& checked(const consume_options& how) {
   if (how.claim_after > longest) throw invalid_option{"consume_options.claim_after is more than 100 years"};
   if (how.claim_after < 30ms) throw invalid_option{"consume_options.claim_after is less than 30 ms"};
   if (how.keep_dead == 0) throw invalid_option{"consume_options.keep_dead is 0"};
+  how.batch = log.fitting(how.batch);
   return how;
 }
 
@@ -59,7 +60,7 @@ class consume_state {
  public:
   consume_state(std::shared_ptr<log_state> log, subscriber& by, const tenant_id& tenant, std::string_view group,
                 const consume_options& how)
-      : log_{std::move(log)}, by_{by}, tenant_{tenant}, group_{group}, how_{checked(how)} {
+      : log_{std::move(log)}, by_{by}, tenant_{tenant}, group_{group}, how_{checked(how, *log_)} {
     if (group.empty()) throw invalid_option{"the name of a consumer group is empty"};
   }
 

@@ -20,7 +20,8 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t page_size = 256;
+constexpr std::size_t page_size = 256;
+
 subscription_options queue_of(const follow_options& how) {
   return {.capacity = how.capacity, .overflow = overflow::drop_oldest, .timeout = how.timeout};
 }
@@ -105,7 +106,8 @@ std::optional<followed_item> follow_state::next(clock::time_point limit, const s
     }
     const either_token given_up{stop, stopped_.get_token()};
     try {
-      const auto read = log_->read(tenant_, cursor_.page_from(), cursor_.page_count(page_size), limit, given_up.get());
+      const auto read =
+          log_->read(tenant_, cursor_.page_from(), cursor_.page_count(log_->fitting(page_size)), limit, given_up.get());
       if (!read) return std::nullopt;
       cursor_.page(read, out_);
     } catch (const error& why) {
@@ -133,8 +135,8 @@ task<std::optional<followed_item>> follow_state::async_next(clock::time_point li
     const either_token given_up{stop, stopped_.get_token()};
     std::optional<error> failed;
     try {
-      auto reading =
-          log_->async_read(tenant_, cursor_.page_from(), cursor_.page_count(page_size), limit, given_up.get());
+      auto reading = log_->async_read(tenant_, cursor_.page_from(), cursor_.page_count(log_->fitting(page_size)), limit,
+                                      given_up.get());
       const shared_page read = co_await std::move(reading);
       if (!read) co_return std::nullopt;
       cursor_.page(read, out_);
@@ -157,7 +159,8 @@ follow_core follow_core::begin(const std::shared_ptr<log_state>& log, subscriber
                                std::optional<std::string_view> last_id, const follow_options& how) {
   feed_core feed = by.listen(log->live_channel(tenant), queue_of(how));
   auto state = std::make_unique<follow_state>(log, tenant, std::move(feed), last_id, how.max_replay);
-  state->begin_with(log->read(tenant, state->cursor().page_from(), state->cursor().page_count(page_size)));
+  state->begin_with(
+      log->read(tenant, state->cursor().page_from(), state->cursor().page_count(log->fitting(page_size))));
   return follow_core{std::move(state)};
 }
 
@@ -167,7 +170,8 @@ task<follow_core> follow_core::async_begin(std::shared_ptr<log_state> log, subsc
   feed_core feed = co_await std::move(listening);
   const std::optional<std::string_view> from = last_id ? std::optional<std::string_view>{*last_id} : std::nullopt;
   auto state = std::make_unique<follow_state>(log, tenant, std::move(feed), from, how.max_replay);
-  auto reading = log->async_read(tenant, state->cursor().page_from(), state->cursor().page_count(page_size));
+  auto reading =
+      log->async_read(tenant, state->cursor().page_from(), state->cursor().page_count(log->fitting(page_size)));
   const shared_page read = co_await std::move(reading);
   state->begin_with(read);
   co_return follow_core{std::move(state)};

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -20,6 +21,9 @@ namespace tenantry::detail {
 namespace {
 
 using namespace std::chrono_literals;
+
+/// That Redis takes as a number.
+constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
 
 const event_log_options& checked(const event_log_options& how) {
   if (how.keep == 0) throw invalid_option{"event_log_options.keep is 0"};
@@ -103,7 +107,7 @@ log_state::call log_state::appending(const tenant_id& tenant, std::string_view e
   }
   const std::string at = name(tenant);
   call made{.keys = {at, at + "#meta"},
-            .arguments = {new_epoch(), new_tag(), std::string{event}, std::to_string(how_.keep), at,
+            .arguments = {new_epoch(), new_tag(), std::string{event}, std::to_string(std::min(how_.keep, most)), at,
                           how_.announce == announce::channel ? where_(tenant).str() : std::string{},
                           how_.life ? std::to_string(how_.life->count()) : std::string{},
                           std::to_string(how_.once_for.count())}};

@@ -11,7 +11,9 @@
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <stop_token>
 #include <string>
@@ -30,6 +32,10 @@ class log_state {
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
   /// The key of the stream.
   [[nodiscard]] std::string name(const tenant_id& tenant) const;
+  /// So many events, or fewer, so that one reply holds them however large they are.
+  [[nodiscard]] std::size_t fitting(std::size_t events) const noexcept {
+    return std::clamp<std::size_t>(reply_size / how_.max_payload, 1, events);
+  }
   [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return how_.timeout; }
   /// Where followers of this tenant listen.
   [[nodiscard]] channel live_channel(const tenant_id& tenant) const;
@@ -44,6 +50,7 @@ class log_state {
                                              time_point limit = time_point::max(), std::stop_token stop = {}) const;
 
  private:
+  static constexpr std::size_t reply_size = 16U << 20U;
   struct call {
     std::vector<std::string> keys;
     std::vector<std::string> arguments;

@@ -1,4 +1,4 @@
-// Followers that ask a log the same share its reads, against a real server.
+// How a log is read, against a real server: by followers that ask the same in one read, and in parts that fit.
 
 #include "support/cache_rig.hpp"
 #include "support/concurrency.hpp"
@@ -7,6 +7,7 @@
 #include <tenantry/channel.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/command.hpp>
+#include <tenantry/consumer.hpp>
 #include <tenantry/error.hpp>
 #include <tenantry/event_log.hpp>
 #include <tenantry/subscriber.hpp>
@@ -233,4 +234,30 @@ TEST_CASE("a client that is closed ends followers that wait for each other's rea
     CHECK(each.get());
   }
   scripts.release();
+}
+
+TEST_CASE("events are read in parts that fit into a reply, however large they are") {
+  const redis_rig redis;
+  constexpr std::size_t large = 4U << 20U;  // a client takes replies of up to 64 MiB
+  const text_log log{redis.client, alarms, {.max_payload = large, .timeout = 20s}};
+  tn::subscriber sub{redis.client};
+  const std::string first = log.append(acme, "first");
+  constexpr int events = 20;
+  for (int i = 0; i < events; ++i) log.append(acme, std::string(large, static_cast<char>('a' + i)));
+  auto feed = log.follow(sub, acme, first);
+  for (int i = 0; i < events; ++i) {
+    const auto event = feed.next_for(20s);
+    REQUIRE(event);
+    CHECK(std::get<tn::logged<std::string>>(*event).value.front() == static_cast<char>('a' + i));
+  }
+  std::string handled;
+  std::optional<tn::consumer<std::string>> worker;
+  worker.emplace(log.consume(sub, acme, "g",
+                             [&](const tn::work<std::string>& w) {
+                               handled += w.value.front();
+                               if (handled.size() == events + 1) worker->stop();
+                             },
+                             {.batch = 1000}));
+  worker->run();
+  CHECK(handled == "fabcdefghijklmnopqrst");
 }
