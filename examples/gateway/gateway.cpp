@@ -89,7 +89,8 @@ int run(const gateway::options& given) {
       services.alarm_log,
       services.gateways,
       services.invalidate,
-      {.on_refused =
+      {.expire_every = 10s,  // readings come all the time: so old a KPI may be
+       .on_refused =
            [&lines](gateway::refusal why, std::string_view, std::string_view detail) {
              lines.write("mqtt_refused",
                          {{.name = "reason", .value = to_string(why)}, {.name = "detail", .value = detail}});
