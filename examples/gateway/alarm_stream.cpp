@@ -17,12 +17,9 @@
 namespace gateway {
 
 namespace tn = tenantry;
-using namespace std::chrono_literals;
 using boost::asio::awaitable;
 
 namespace {
-
-constexpr auto keep_alive_every = 15s;
 
 std::string gap_data(const tn::gap& missed) {
   nlohmann::ordered_json data{{"cause", to_string(missed.cause)}};
@@ -66,7 +63,7 @@ class listening {
 };
 
 awaitable<void> run(services& of, const event_lines& lines, stream_counters& counters, tn::tenant_id tenant,
-                    std::optional<std::string> last_id, byte_sink& to) {
+                    std::optional<std::string> last_id, std::chrono::seconds keep_alive, byte_sink& to) {
   const listening here{lines, counters, tenant};
   std::string first = tn::sse_retry{.after = retry_after()}.str();
   tn::sse_comment{.text = "alarms of " + tenant.str()}.append_to(first);
@@ -76,7 +73,7 @@ awaitable<void> run(services& of, const event_lines& lines, stream_counters& cou
     tn::follower<alarm> feed = co_await as_awaitable(std::move(following));
     const counted follows{counters.following};
     while (!to.gone().stop_requested()) {
-      auto waiting = feed.async_next_for(keep_alive_every, to.gone());
+      auto waiting = feed.async_next_for(keep_alive, to.gone());
       const std::optional<tn::log_event<alarm>> next = co_await as_awaitable(std::move(waiting));
       std::string bytes;
       if (!next) {
@@ -101,7 +98,7 @@ awaitable<void> run(services& of, const event_lines& lines, stream_counters& cou
 }  // namespace
 
 stream alarm_stream(services& of, const event_lines& lines, stream_counters& counters, const request& from,
-                    const tn::tenant_id& tenant) {
+                    const tn::tenant_id& tenant, std::chrono::seconds keep_alive) {
   std::optional<std::string> last_id;
   if (const auto header = from.field("Last-Event-ID"); !header.empty()) {
     last_id = header;
@@ -110,8 +107,8 @@ stream alarm_stream(services& of, const event_lines& lines, stream_counters& cou
   }
   stream made;
   for (const auto& [name, value] : tn::sse_headers) made.fields.emplace_back(name, value);
-  made.run = [&of, &lines, &counters, tenant, last_id](byte_sink& to) {
-    return run(of, lines, counters, tenant, last_id, to);
+  made.run = [&of, &lines, &counters, tenant, last_id, keep_alive](byte_sink& to) {
+    return run(of, lines, counters, tenant, last_id, keep_alive, to);
   };
   return made;
 }

@@ -8,6 +8,7 @@
 #include <tenantry/tenant.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 namespace gateway {
@@ -20,9 +21,9 @@ struct stream_counters {
   std::atomic<std::uint64_t> gaps{0};
 };
 
-/// The position is only one within the log of this tenant: whatever id is given, nothing of another tenant is
-/// delivered.
+/// A comment is sent after so long without an alarm. The position is only one within the log of this tenant: whatever
+/// id is given, nothing of another tenant is delivered.
 stream alarm_stream(services& of, const event_lines& lines, stream_counters& counters, const request& from,
-                    const tenantry::tenant_id& tenant);
+                    const tenantry::tenant_id& tenant, std::chrono::seconds keep_alive);
 
 }  // namespace gateway

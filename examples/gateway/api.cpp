@@ -30,17 +30,6 @@ response failed(unsigned status, std::string_view code, std::string_view detail)
   return {.status = status, .body = json{{"error", code}, {"detail", detail}}.dump()};
 }
 
-std::vector<std::string> segments_of(std::string_view path) {
-  std::vector<std::string> parts;
-  while (!path.empty()) {
-    path.remove_prefix(1);  // the slash
-    const std::size_t end = std::min(path.size(), path.find('/'));
-    parts.emplace_back(path.substr(0, end));
-    path.remove_prefix(end);
-  }
-  return parts;
-}
-
 std::optional<int> number(std::string_view text, int least, int most) {
   int value = 0;
   const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -56,13 +45,14 @@ std::string_view type_of(std::string_view file) {
   return "application/octet-stream";
 }
 
-std::optional<response> page(std::string_view path) {
-  const std::string_view name = path == "/" ? "index.html" : path.substr(1);
+std::optional<response> page(std::string_view name) {
+  if (name.empty()) name = "index.html";
   for (const page_file& each : page_files()) {
     if (each.name != name) continue;
     return response{.type = std::string{type_of(name)},
                     .body = std::string{each.bytes},
-                    .fields = {{"Content-Security-Policy", "default-src 'self'"},
+                    .fields = {{"Content-Security-Policy",
+                                "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"},
                                {"Cache-Control", "no-cache"},
                                {"X-Content-Type-Options", "nosniff"}}};
   }
@@ -112,7 +102,7 @@ tn::task<answer> api::serve(request what) {
 }
 
 tn::task<answer> api::route(const request& what) {
-  const std::vector<std::string> parts = segments_of(what.path);
+  const std::vector<std::string>& parts = what.segments;
   const bool tenants = !parts.empty() && (parts[0] == "api" || parts[0] == "alarms") && parts.size() > 1;
   if (tenants) {
     const std::optional<tn::tenant_id> tenant = who_.tenant_of(what);
@@ -129,19 +119,23 @@ tn::task<answer> api::route(const request& what) {
     no.fields.emplace_back("Allow", "GET, HEAD");
     co_return answer{std::move(no)};
   }
-  if (what.path == "/healthz") {
+  if (parts.empty()) co_return answer{failed(400, "bad_path", "a path begins with a slash")};
+  const std::string_view name = parts.size() == 1 ? std::string_view{parts[0]} : std::string_view{what.path};
+  if (name == "healthz") {
     auto asking = is_healthy();
     response healthy = co_await std::move(asking);
     co_return answer{std::move(healthy)};
   }
-  if (what.path == "/metrics") co_return answer{response{.type = "text/plain; version=0.0.4", .body = metrics()}};
-  if (what.path == "/demo/logins" && how_.demo_logins) co_return answer{response{.body = who_.json()}};
-  if (auto file = page(what.path)) co_return answer{std::move(*file)};
+  if (name == "metrics") co_return answer{response{.type = "text/plain; version=0.0.4", .body = metrics()}};
+  if (what.path == "/demo/logins" && how_.demo_logins) {
+    co_return answer{response{.body = who_.json(), .fields = {{"Cache-Control", "no-store"}}}};
+  }
+  if (auto file = page(name)) co_return answer{std::move(*file)};
   co_return answer{failed(404, "not_found", "there is nothing here")};
 }
 
 tn::task<answer> api::for_tenant(const request& what, const tn::tenant_id& tenant) {
-  const std::vector<std::string> parts = segments_of(what.path);
+  const std::vector<std::string>& parts = what.segments;
   auto asking = of_.limiter.async_acquire(tenant, limited_route(parts));
   const tn::decision admitted = co_await std::move(asking);
   headers limits = admitted.headers(tn::header_style::ietf);
@@ -158,8 +152,14 @@ tn::task<answer> api::for_tenant(const request& what, const tn::tenant_id& tenan
   const bool reads = what.method == "GET" || what.method == "HEAD";
   const std::string& second = parts[1];
   if (parts[0] == "alarms") {
-    if (parts.size() == 2 && second == "stream" && what.method == "GET") {
-      co_return answer{alarm_stream(of_, lines_, streams_, what, tenant)};
+    const bool known = parts.size() == 2 && second == "stream";
+    if (known && what.method == "GET") {
+      co_return answer{alarm_stream(of_, lines_, streams_, what, tenant, how_.keep_alive)};
+    }
+    if (known) {
+      response no = failed(405, "method", "only GET is possible here");
+      no.fields.emplace_back("Allow", "GET");
+      co_return answer{std::move(no)};
     }
     co_return answer{failed(404, "not_found", "there is nothing here")};
   }
@@ -178,8 +178,10 @@ tn::task<answer> api::for_tenant(const request& what, const tn::tenant_id& tenan
   if (work) {
     made = co_await std::move(*work);
   } else if (reads && second == "units" && parts.size() == 2) {
+    co_await tn::resume_on(of_.direct.get_executor());
     made = {.body = json{{"units", of_.database.units(tenant, listed)}}.dump()};
   } else if (reads && second == "settlements" && parts.size() == 2) {
+    co_await tn::resume_on(of_.direct.get_executor());
     made = {.body = json{{"settlements", of_.database.settlements(tenant, listed)}}.dump()};
   } else if (reads && second == "stats" && parts.size() == 2) {
     made = stats();
@@ -257,6 +259,7 @@ tn::task<response> api::add_property(const tn::tenant_id& tenant, const std::str
   if (name.empty() || name.size() > 100 || count < 0 || count > 1000) {
     co_return failed(400, "bad_property", R"(a property is {"name": 1-100 bytes, "units": 0-1000})");
   }
+  co_await tn::resume_on(of_.direct.get_executor());
   const std::int64_t id = of_.database.add_property(tenant, name, static_cast<int>(count));  // committed
   auto invalidating = of_.invalidate.async_invalidate(tenant);
   co_await std::move(invalidating);

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -21,7 +22,8 @@ namespace gateway {
 
 struct api_options {
   std::string instance;
-  bool demo_logins = false;  // gives away all tokens
+  bool demo_logins = false;             // gives away all tokens
+  std::chrono::seconds keep_alive{15};  // of streams
   std::function<bool()> mqtt_connected = [] { return true; };
   std::function<void(metrics_page&)> more_metrics = [](metrics_page&) {};
 };

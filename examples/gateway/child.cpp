@@ -68,7 +68,7 @@ void child::kill() noexcept {
 void child::end() noexcept {
   if (pid_ <= 0) return;
   ::kill(pid_, SIGTERM);
-  for (int i = 0; i < 300 && runs(); ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; i < 500 && runs(); ++i) std::this_thread::sleep_for(10ms);
   kill();
 }
 

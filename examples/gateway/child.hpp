@@ -19,7 +19,7 @@ class child {
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   [[nodiscard]] bool runs();
   void kill() noexcept;
-  /// SIGTERM, and after three seconds `kill`.
+  /// SIGTERM, and after five seconds `kill`.
   void end() noexcept;
 
  private:

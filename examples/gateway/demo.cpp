@@ -45,78 +45,67 @@ struct missing_program : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Gone at the end, with all that is in it.
-class folder {
- public:
-  folder() {
-    std::string name = (fs::temp_directory_path() / "tenantry-demo-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error{"cannot make a folder for the demo"};
-    path_ = name;
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  ~folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string file(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 class demo {
  public:
   explicit demo(const gateway::options& given)
       : given_{given},
         here_{fs::read_symlink("/proc/self/exe").parent_path()},
-        tenants_{gateway::demo_tenants(static_cast<int>(given.number("tenants", 3)))},
-        port_{static_cast<std::uint16_t>(given.number("port", gateway::is_free(usual_port) ? usual_port : 0))},
+        tenants_{gateway::demo_tenants(static_cast<int>(given.number("tenants", 3, 1, 1000)))},
+        port_{
+            static_cast<std::uint16_t>(given.number("port", gateway::is_free(usual_port) ? usual_port : 0, 0, 65535))},
         mqtt_port_{gateway::free_port()} {
     if (port_ == 0) port_ = gateway::free_port();
+    // Gateways share a port: those of another demo would answer too.
+    if (!gateway::is_free(port_)) throw std::runtime_error{"port " + std::to_string(port_) + " is taken"};
+    fs::create_directory(folder());
     const std::string broker = gateway::find_program("mosquitto");
     if (broker.empty()) throw missing_program{"the program mosquitto is not there"};
-    std::ofstream{folder_.file("mosquitto.conf")}
-        << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
-        << "persistence true\npersistence_location " << folder_.file("")
-        << "\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 100000\nuser root\n";
-    broker_command_ = {broker, "-c", folder_.file("mosquitto.conf")};
-    broker_.emplace(broker_command_, folder_.file("mosquitto.log"));
+    std::ofstream{file("mosquitto.conf")} << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
+                                          << "persistence true\npersistence_location " << file("")
+                                          << "\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 100000\nuser root\n";
+    broker_command_ = {broker, "-c", file("mosquitto.conf")};
+    broker_.emplace(broker_command_, file("mosquitto.log"));
 
-    gateway::store database{folder_.file("gateway.sqlite")};
+    gateway::store database{file("gateway.sqlite")};
     nlohmann::json tokens;
     for (const auto& each : tenants_) {
       database.fill_with_demo_data(each, std::time(nullptr));
       tokens["demo-token-of-" + each.str()] = each.str();
     }
-    std::ofstream{folder_.file("tokens.json")} << tokens;
+    std::ofstream{file("tokens.json")} << tokens;
 
-    const std::uint64_t instances = given.number("instances", 1);
-    for (std::uint64_t i = 0; i < instances; ++i) start_gateway(std::string(1, static_cast<char>('a' + i % 26)));
+    const std::uint64_t instances = given.number("instances", 1, 1, 26);
+    for (std::uint64_t i = 0; i < instances; ++i) start_gateway(std::string(1, static_cast<char>('a' + i)));
     if (!given.flag("no-simulator")) start_simulator();
     wait_until_healthy();
   }
 
   void start_gateway(const std::string& name) {
-    const std::vector<std::string> command{program("gateway"),
-                                           "--instance",
-                                           name,
-                                           "--port",
-                                           std::to_string(port_),
-                                           "--redis",
-                                           redis_.url(),
-                                           "--mqtt-port",
-                                           std::to_string(mqtt_port_),
-                                           "--store",
-                                           folder_.file("gateway.sqlite"),
-                                           "--tokens",
-                                           folder_.file("tokens.json"),
-                                           "--instances",
-                                           std::to_string(given_.number("instances", 1)),
-                                           "--limit",
-                                           std::to_string(given_.number("limit", given_.flag("load") ? 6000 : 100)),
-                                           "--demo-logins"};
-    gateways_.insert_or_assign(name, child{command, given_.text("log", folder_.file("gateway.log"))});
+    std::vector<std::string> command{program("gateway"),
+                                     "--instance",
+                                     name,
+                                     "--port",
+                                     std::to_string(port_),
+                                     "--redis",
+                                     redis_.url(),
+                                     "--mqtt-port",
+                                     std::to_string(mqtt_port_),
+                                     "--store",
+                                     file("gateway.sqlite"),
+                                     "--tokens",
+                                     file("tokens.json"),
+                                     "--instances",
+                                     std::to_string(given_.number("instances", 1)),
+                                     "--limit",
+                                     std::to_string(given_.number("limit", given_.flag("load") ? 6000 : 100)),
+                                     "--demo-logins"};
+    for (const char* const each : {"keep-alive", "max-connections"}) {
+      if (!given_.flag(each)) continue;
+      command.push_back(std::string{"--"} + each);
+      command.push_back(given_.text(each, ""));
+    }
+    gateways_.insert_or_assign(name, child{command, given_.text("log", file("gateway.log"))});
   }
 
   [[nodiscard]] nlohmann::json described() {
@@ -127,7 +116,8 @@ class demo {
     return {{"url", "http://127.0.0.1:" + std::to_string(port_)},
             {"mqtt_port", mqtt_port_},
             {"redis", redis_.url()},
-            {"log", given_.text("log", folder_.file("gateway.log"))},
+            {"store", file("gateway.sqlite")},
+            {"log", given_.text("log", file("gateway.log"))},
             {"instances", instances}};
   }
 
@@ -150,8 +140,8 @@ class demo {
     } else if (what == "kill-broker") {
       broker_->kill();
     } else if (what == "start-broker") {
-      broker_.emplace(broker_command_, folder_.file("mosquitto.log"));
-    } else {
+      broker_.emplace(broker_command_, file("mosquitto.log"));
+    } else if (what != "describe") {
       return {{"error", "no such command: " + what}};
     }
     return described();
@@ -163,24 +153,28 @@ class demo {
                               .instances = gateways_.size(),
                               .dashboards = given_.number("dashboards", 200),
                               .listeners = given_.number("listeners", 200),
-                              .length = length});
+                              .length = length,
+                              .interrupted = [] { return interrupted != 0; }});
   }
 
  private:
+  /// In that of Redis, whose guard removes it also when this program is killed.
+  [[nodiscard]] fs::path folder() const { return redis_.directory() / "demo"; }
+  [[nodiscard]] std::string file(const std::string& name) const { return (folder() / name).string(); }
   [[nodiscard]] std::string program(const std::string& name) const { return (here_ / ("example_" + name)).string(); }
 
   void start_simulator() {
     simulator_.emplace(
         std::vector<std::string>{program("gateway_simulator"), "--mqtt-port", std::to_string(mqtt_port_), "--store",
-                                 folder_.file("gateway.sqlite"), "--tenants", std::to_string(tenants_.size()), "--rate",
+                                 file("gateway.sqlite"), "--tenants", std::to_string(tenants_.size()), "--rate",
                                  std::to_string(given_.number("rate", 20)), "--alarms-per-minute",
                                  std::to_string(given_.number("alarms-per-minute", 30))},
-        folder_.file("simulator.log"));
+        file("simulator.log"));
   }
 
   void wait_until_healthy() {
     const auto limit = std::chrono::steady_clock::now() + 20s;
-    while (!gateway::all_healthy(port_, gateways_.size())) {
+    while (interrupted == 0 && !gateway::all_healthy(port_, gateways_.size())) {
       for (auto& [name, process] : gateways_) {
         if (!process.runs()) throw std::runtime_error{"gateway " + name + " ended: " + said("gateway.log")};
       }
@@ -188,8 +182,8 @@ class demo {
       ::usleep(50'000);
     }
   }
-  [[nodiscard]] std::string said(const std::string& file) const {
-    std::ifstream in{given_.text("log", folder_.file(file))};
+  [[nodiscard]] std::string said(const std::string& log) const {
+    std::ifstream in{given_.text("log", file(log))};
     std::string last;
     for (std::string line; std::getline(in, line);) last = line;
     return last;
@@ -198,7 +192,6 @@ class demo {
   const gateway::options& given_;
   const fs::path here_;
   const std::vector<tenantry::tenant_id> tenants_;
-  folder folder_;
   std::uint16_t port_;
   const std::uint16_t mqtt_port_;
   tenantry::testing::redis_server redis_{{.arguments = {"--appendonly", "yes", "--appendfsync", "always"}}};
@@ -236,6 +229,7 @@ int main(int argc, char** argv) try {
   ::signal(SIGPIPE, SIG_IGN);
 
   demo all{given};
+  if (interrupted != 0) return 0;
   const std::chrono::seconds length{given.number("seconds", given.flag("load") ? 20 : 0)};
   if (given.flag("load")) {
     const gateway::load_report report = all.load(length);

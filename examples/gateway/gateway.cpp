@@ -22,6 +22,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -100,7 +101,7 @@ int run(const gateway::options& given) {
              lines.write("ingest_failed", {{.name = "what", .value = what}, {.name = "detail", .value = why}});
            }}};
   gateway::mqtt broker{{.host = given.text("mqtt-host", "127.0.0.1"),
-                        .port = std::uint16_t(given.number("mqtt-port", 1883)),
+                        .port = std::uint16_t(given.number("mqtt-port", 1883, 1, 65535)),
                         .client_id = "gateway-" + name,
                         .topics = {gateway::subscribed_topics.begin(), gateway::subscribed_topics.end()}},
                        [&bridge](std::string_view topic, std::string_view payload) { bridge.offer(topic, payload); }};
@@ -110,11 +111,13 @@ int run(const gateway::options& given) {
                       lines,
                       {.instance = name,
                        .demo_logins = given.flag("demo-logins"),
+                       .keep_alive = std::chrono::seconds{given.number("keep-alive", 15, 1, 3600)},
                        .mqtt_connected = [&broker] { return broker.connected(); },
                        .more_metrics = [&bridge](gateway::metrics_page& page) { show(bridge.counters(), page); }}};
   gateway::http_server server{loop,
                               {.address = given.text("address", "127.0.0.1"),
-                               .port = std::uint16_t(given.number("port", 8080)),
+                               .port = std::uint16_t(given.number("port", 8080, 0, 65535)),
+                               .max_connections = given.number("max-connections", 4096, 1),
                                .fields = {{"X-Instance", name}}},
                               [&routes](gateway::request what) { return routes.serve(std::move(what)); }};
   lines.write("listening", {{.name = "port", .value = std::int64_t{server.port()}}});
@@ -129,9 +132,13 @@ int run(const gateway::options& given) {
   (void)broker.stop();  // first: what it has received until then is taken in
   bridge.stop();
   redis.close(1s);  // what is still under way fails now, and its connection ends
+  server.abort();   // who does not read keeps nothing open
   loop.restart();
-  loop.run_for(500ms);
-  lines.write("stopped", {});
+  const auto limit = std::chrono::steady_clock::now() + 5s;
+  while (server.connections() > 0 && std::chrono::steady_clock::now() < limit) loop.run_one_for(100ms);
+  const bool ended = server.connections() == 0;
+  lines.write(ended ? "stopped" : "stopped_with_requests", {});
+  if (!ended) std::_Exit(1);  // they use what would be destroyed now
   return 0;
 }
 

@@ -25,8 +25,9 @@ using headers = std::vector<std::pair<std::string, std::string>>;
 
 struct request {
   std::string method;
-  std::string path;   // without the query
-  std::string query;  // without the question mark
+  std::string path;                   // without the query, as it came
+  std::string query;                  // without the question mark
+  std::vector<std::string> segments;  // of the path, decoded one by one: %2F separates nothing
   headers fields;
   std::string body;
 
@@ -67,6 +68,7 @@ struct server_options {
   std::string address = "127.0.0.1";
   std::uint16_t port = 8080;  // several processes may listen on the same one, and share its connections
   std::size_t max_body = 64U << 10U;
+  std::size_t max_connections = 4096;    // one more is closed at once
   std::chrono::seconds idle{60};         // between two requests of a connection
   std::chrono::seconds write_within{5};  // what is written at a time
   headers fields = {};                   // of every response
@@ -83,6 +85,8 @@ class http_server {
   [[nodiscard]] std::uint16_t port() const noexcept;
   /// No further connections and requests; streams end.
   void stop();
+  /// Closes the connections that are left. What serves them ends while the loop runs.
+  void abort();
   /// Requests and streams that have not ended.
   [[nodiscard]] std::size_t busy() const noexcept;
   [[nodiscard]] std::size_t connections() const noexcept;

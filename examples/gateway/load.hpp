@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ struct load_options {
   std::size_t dashboards = 200;  // each asks for its KPI once a second
   std::size_t listeners = 200;
   std::chrono::seconds length{20};
+  std::function<bool()> interrupted = [] { return false; };
 };
 
 struct load_report {

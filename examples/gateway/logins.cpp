@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <fstream>
 #include <stdexcept>
 #include <string_view>
@@ -25,7 +26,8 @@ logins logins::read(const std::string& file) {
 std::optional<tenantry::tenant_id> logins::tenant_of(const request& from) const {
   constexpr std::string_view scheme = "Bearer ";
   const std::string_view given = from.field("Authorization");
-  if (!given.starts_with(scheme)) return std::nullopt;
+  const auto small = [](unsigned char letter) { return std::tolower(letter); };  // in any case (RFC 9110, section 11.1)
+  if (!std::ranges::equal(given.substr(0, scheme.size()), scheme, {}, small, small)) return std::nullopt;
   const auto found = by_token_.find(given.substr(scheme.size()));
   if (found == by_token_.end()) return std::nullopt;
   return found->second;

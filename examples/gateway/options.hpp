@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -31,7 +32,8 @@ class options {
     return found == given_.end() ? otherwise : found->second;
   }
   /// Errors: std::invalid_argument, naming the option.
-  [[nodiscard]] std::uint64_t number(const std::string& name, std::uint64_t otherwise) const {
+  [[nodiscard]] std::uint64_t number(const std::string& name, std::uint64_t otherwise, std::uint64_t least = 0,
+                                     std::uint64_t most = std::numeric_limits<std::uint64_t>::max()) const {
     const auto found = given_.find(name);
     if (found == given_.end()) return otherwise;
     const std::string& text = found->second;
@@ -39,6 +41,9 @@ class options {
     const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (fault != std::errc{} || end != text.data() + text.size()) {
       throw std::invalid_argument{"--" + name + " needs a number, not '" + text + "'"};
+    }
+    if (value < least || value > most) {
+      throw std::invalid_argument{"--" + name + " is " + std::to_string(least) + " to " + std::to_string(most)};
     }
     return value;
   }

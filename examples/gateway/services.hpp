@@ -23,13 +23,14 @@ struct service_options {
   unsigned instances = 1;     // that share it when Redis is away
 };
 
-/// The database is asked by the loaders only, on threads of their own.
+/// The database is asked on threads of its own only.
 struct services {
   services(const tenantry::client& to, store& from, const service_options& how);
 
   const tenantry::client& redis;
   store& database;
   tenantry::thread_pool loaders{2};
+  tenantry::thread_pool direct{2};  // for routes that ask the database themselves: a cache hit does not wait for them
 
   tenantry::cache<kpi> kpis;
   tenantry::cache<month> months;

@@ -126,9 +126,9 @@ def bearer(tenant):
 class Stream:
     """The alarm stream of a tenant, block by block."""
 
-    def __init__(self, demo, tenant, last_id=None, timeout=10):
+    def __init__(self, demo, tenant, last_id=None, timeout=10, path="/alarms/stream"):
         self.connection = demo.connection(timeout)
-        self.connection.request("GET", "/alarms/stream", None,
+        self.connection.request("GET", path, None,
                                 {**bearer(tenant), **({"Last-Event-ID": last_id} if last_id else {})})
         self.answer = self.connection.getresponse()
         self.last_id = last_id
