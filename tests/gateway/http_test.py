@@ -66,6 +66,33 @@ def values_and_headers(demo):
     assert "default-src 'self'" in page and "text/html" in page and "<html" in page
 
 
+def a_value_grows_old(demo):
+    began = time.monotonic()
+    assert demo.json("/api/kpi", "acme")["source"] == "computed"
+
+    def old():
+        age = demo.json("/api/kpi", "acme")["age_ms"]
+        assert age <= (time.monotonic() - began) * 1000 + 1, age  # it is not older than the first request
+        return age >= 300
+
+    eventually(old, "the value is old")
+
+
+def only_the_token_names_the_tenant(demo):
+    assert demo.get("/api/properties", "globex", method="POST", body=json.dumps({"name": "Tower", "units": 3}))[0] == 201
+    ours, theirs = (demo.json("/api/kpi", each)["value"]["properties"] for each in ("acme", "globex"))
+    assert ours != theirs
+    for path in ("/api/kpi?tenant=globex", "/api/kpi?tenant_id=globex&token=demo-token-of-globex"):
+        headers = {"X-Tenant": "globex", "Tenant": "globex", "Cookie": "tenant=globex; token=demo-token-of-globex"}
+        assert demo.json(path, "acme", headers=headers)["value"]["properties"] == ours, path
+        assert demo.get(path, headers=headers)[0] == 401, path
+    unit = next(each for each in demo.json("/api/units", "globex")["units"])
+    month = "/api/readings/%s/2025/12" % unit
+    assert demo.json(month, "globex")["value"] != demo.json(month, "acme")["value"]
+    pdf = "/api/settlements/%s.pdf" % demo.json("/api/settlements", "globex")["settlements"][0]
+    assert b"globex" in demo.get(pdf, "globex")[2] and b"globex" not in demo.get(pdf, "acme")[2]
+
+
 def a_settlement_is_the_same_bytes_every_time(demo):
     found = demo.json("/api/settlements", "initech")["settlements"][0]
     status, headers, body = demo.get("/api/settlements/%s.pdf" % found, "initech")
@@ -103,11 +130,13 @@ def streams(demo):
 
     with Stream(demo, "acme") as live:
         assert "retry" in live.block()
-        eventually(lambda: demo.metric("gateway_streams", 1) >= 1, "the stream is open")
+        eventually(lambda: demo.metric("gateway_streams", 1) == demo.metric("gateway_followers", 1) == 1, "it alone is subscribed")
         demo.publish_alarms("acme", "gw-1", ["s-1", "s-2", "s-3"])
         assert live.alarms(2) == ["s-1", "s-2"]
         last = live.last_id
     with Stream(demo, "acme", last) as resumed:
+        assert resumed.alarms(1) == ["s-3"]
+    with Stream(demo, "acme", path="/alarms/stream?x=1&last_event_id=" + urllib.parse.quote(last)) as resumed:
         assert resumed.alarms(1) == ["s-3"]
     for bad in ("nonsense", "$", "0-0", "ffffffffffffffff-1-00000000"):
         with Stream(demo, "acme", bad) as told:
@@ -146,7 +175,7 @@ def a_reader_that_is_slow_slows_nobody(demo):
         slow.sendall(b"GET /alarms/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-token-of-acme\r\n\r\n")
         with Stream(demo, "acme") as fast:
             fast.block()
-            eventually(lambda: demo.metric("gateway_streams", 1) >= 2, "both are open")
+            eventually(lambda: demo.metric("gateway_followers", 1) >= 2, "both are subscribed")
             ids = ["flood-%d" % i for i in range(3000)]
             demo.publish_alarms("acme", "gw-1", ids, "x" * 190)
             assert fast.alarms(len(ids)) == ids
@@ -166,6 +195,13 @@ def limits(demo):
     connection.request("GET", "/api/units", headers=bearer("globex"))  # another route
     assert connection.getresponse().status == 200
     assert demo.get("/api/stats", "initech")[0] == 200  # another tenant
+
+
+def a_limit_is_of_a_route_and_not_of_a_path(demo):
+    for paths in (["/api/readings/u-%d/2025/%d" % (i // 12 + 1, i % 12 + 1) for i in range(105)],
+                  ["/api/nothing-%d/%d" % (i % 7, i) for i in range(105)], ["/alarms/other-%d" % i for i in range(105)]):
+        codes = [demo.get(path, "acme")[0] for path in paths]
+        assert 429 not in codes[:100] and codes[100:] == [429] * 5, (paths[0], codes)
 
 
 def refused_messages_are_counted(demo):
@@ -193,6 +229,7 @@ def nothing_is_told_of_tokens_or_payloads(demo):
     demo.get("/api/kpi", headers={"Authorization": "Bearer demo-token-of-nobody"})
     with Stream(demo, "acme") as live:
         live.block()
+        eventually(lambda: demo.metric("gateway_followers", 1) == 1, "the stream is subscribed")
         demo.publish_alarms("acme", "gw-1", ["told-1"])
         demo.publish("mbus/acme/gw-1/alarm", '{"text":"door open')
         live.alarms(1)
@@ -203,9 +240,9 @@ def nothing_is_told_of_tokens_or_payloads(demo):
         assert "demo-token" not in str(event) and "door open" not in str(event), event
 
 
-CHECKS = [status_codes, oversize_and_malformed, values_and_headers, a_settlement_is_the_same_bytes_every_time,
-          a_change_is_seen_at_once, streams, an_idle_client_that_leaves_is_noticed, a_reader_that_is_slow_slows_nobody,
-          limits, refused_messages_are_counted, nothing_is_told_of_tokens_or_payloads]
+CHECKS = [status_codes, oversize_and_malformed, values_and_headers, a_value_grows_old, only_the_token_names_the_tenant,
+          a_settlement_is_the_same_bytes_every_time, a_change_is_seen_at_once, streams, an_idle_client_that_leaves_is_noticed,
+          a_reader_that_is_slow_slows_nobody, limits, a_limit_is_of_a_route_and_not_of_a_path, refused_messages_are_counted, nothing_is_told_of_tokens_or_payloads]
 
 if __name__ == "__main__":
     need("redis-server", "redis-cli", "mosquitto", "curl")

@@ -88,6 +88,8 @@ def an_instance_that_is_killed_loses_no_alarm(demo):
     assert len(instances) == 3
     ids = ["k-%d" % i for i in range(600)]
     demo.publish_alarms("acme", "gw-1", ids[:200])
+    # Who was never told an id has none to resume from.
+    eventually(lambda: all(each.ids for each in listeners), "everybody has the first one")
     publishing = threading.Thread(target=demo.publish_alarms, args=("acme", "gw-1", ids[200:400]))
     publishing.start()
     demo.tell("kill-gateway b")
