@@ -45,7 +45,6 @@ struct missing_program : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-
 class demo {
  public:
   explicit demo(const gateway::options& given)
@@ -61,9 +60,10 @@ class demo {
     fs::create_directory(folder());
     const std::string broker = gateway::find_program("mosquitto");
     if (broker.empty()) throw missing_program{"the program mosquitto is not there"};
-    std::ofstream{file("mosquitto.conf")} << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
-                                          << "persistence true\npersistence_location " << file("")
-                                          << "\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 100000\nuser root\n";
+    std::ofstream{file("mosquitto.conf")}
+        << "listener " << mqtt_port_ << " 127.0.0.1\nallow_anonymous true\n"
+        << "persistence true\npersistence_location " << file("")
+        << "\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 100000\nuser root\n";
     broker_command_ = {broker, "-c", file("mosquitto.conf")};
     broker_.emplace(broker_command_, file("mosquitto.log"));
 
