@@ -36,8 +36,6 @@ class api {
   [[nodiscard]] tenantry::task<answer> serve(request what);
 
  private:
-  struct call;
-
   tenantry::task<answer> route(const request& what);
   tenantry::task<answer> for_tenant(const request& what, const tenantry::tenant_id& tenant);
   tenantry::task<response> portfolio(const tenantry::tenant_id& tenant);

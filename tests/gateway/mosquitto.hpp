@@ -2,15 +2,14 @@
 // A private, throw-away MQTT broker for tests.
 
 #include "support/redis_probe.hpp"
+#include "support/temporary_directory.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
-#include <cstdlib>
 #include <fcntl.h>
-#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
@@ -31,15 +30,13 @@ class mosquitto_broker {
   /// Skips the running test case where there is no such program.
   mosquitto_broker() : program_{find()} {
     if (program_.empty()) SKIP("there is no program mosquitto to run");
-    std::string name = "/tmp/tenantry-mosquitto-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) throw std::system_error{errno, std::generic_category(), "mkdtemp"};
-    directory_ = name;
     port_ = reserve();
-    std::ofstream{directory_ / "conf"} << "listener " << port_ << " 127.0.0.1\nallow_anonymous true\n"
-                                       << "user root\n"  // it stays who it is, so that it may write to the directory
-                                       << "persistence true\npersistence_location " << directory_.string() << "/\n"
-                                       << "max_queued_messages 100000\nmax_inflight_messages 1000\n"
-                                       << "log_dest file " << (directory_ / "log").string() << '\n';
+    std::ofstream{directory_.file("conf")}
+        << "listener " << port_ << " 127.0.0.1\nallow_anonymous true\n"
+        << "user root\n"  // it stays who it is, so that it may write to the directory
+        << "persistence true\npersistence_location " << directory_.file("") << "\n"
+        << "max_queued_messages 100000\nmax_inflight_messages 1000\n"
+        << "log_dest file " << directory_.file("log") << '\n';
     start();
   }
   mosquitto_broker(const mosquitto_broker&) = delete;
@@ -47,8 +44,6 @@ class mosquitto_broker {
   ~mosquitto_broker() {
     end(SIGKILL);
     ::close(reserved_);
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
   }
 
   [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
@@ -58,7 +53,7 @@ class mosquitto_broker {
     pid_ = ::fork();
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const std::string conf = (directory_ / "conf").string();
+      const std::string conf = directory_.file("conf");
       const int nowhere = ::open("/dev/null", O_RDWR | O_CLOEXEC);
       for (const int fd : {0, 1, 2}) ::dup2(nowhere, fd);
       ::execl(program_.c_str(), program_.c_str(), "-c", conf.c_str(), nullptr);
@@ -112,7 +107,7 @@ class mosquitto_broker {
   }
 
   std::string program_;
-  std::filesystem::path directory_;
+  support::temporary_directory directory_;
   std::uint16_t port_ = 0;
   int reserved_ = -1;
   pid_t pid_ = 0;
