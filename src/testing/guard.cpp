@@ -142,6 +142,10 @@ void guard::start_server(std::uint16_t port) {
   alive_.reset();  // or what the server before has left in the pipe would be read as this one's
   alive_ = unique_fd{::open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
   if (alive_.get() < 0) fail_errno("cannot open " + fifo.string(), errno);
+  // Where a forked child of the program holds the pipe open as well, what the server before has left is still there.
+  std::array<char, 8> left{};
+  while (::read(alive_.get(), left.data(), left.size()) > 0) {
+  }
   born_ = false;
   server_ = static_cast<pid_t>(command("start " + std::to_string(port) + "\n"));
 }
