@@ -34,12 +34,13 @@ std::optional<failure> async_call::await_resume() {
 void async_call::on_stop::operator()() const noexcept { call->lane_.stop(*call); }
 
 async_lane::async_lane(const client_options& options, io_loop& loop, const resume_all& resume, ownership whose,
-                       std::string_view name)
+                       std::string_view name, std::atomic<std::uint64_t>* losses)
     : loop_{loop},
       resume_{resume},
       whose_{whose},
       name_{name},
       stall_limit_{stall_limit(options)},
+      losses_{losses},
       lane_{options.limits, options.bounds},
       timers_{net::clock::now()},
       news_{options.observer, endpoint(options), name},
@@ -253,6 +254,7 @@ void async_lane::take_connection() {
 }
 
 void async_lane::break_connection(const failure& why) {
+  if (losses_ != nullptr) losses_->fetch_add(1, std::memory_order_acq_rel);
   lane_.ended(why, complete_);
   news_.add(events::connection_lost, "unanswered", static_cast<std::int64_t>(complete_.size()), &why);
   socket_.abort();  // what the kernel still holds must not reach the server after commands of the next connection

@@ -13,9 +13,11 @@
 #include <tenantry/client_options.hpp>
 #include <tenantry/metrics.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <coroutine>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -63,9 +65,10 @@ using resume_all = std::function<void(std::span<const std::coroutine_handle<>>)>
 
 class async_lane final : private io_task {
  public:
-  /// `name` is a literal, for events. Errors: std::system_error when the loop cannot start its thread.
+  /// `name` is a literal, for events. `losses` counts the connections that ended, before there is another one.
+  /// Errors: std::system_error when the loop cannot start its thread.
   async_lane(const client_options& options, io_loop& loop, const resume_all& resume, ownership whose,
-             std::string_view name);
+             std::string_view name, std::atomic<std::uint64_t>* losses = nullptr);
   /// When the loop does not run it any more.
   ~async_lane() override = default;
   /// What ends a lane from any thread, also the I/O thread, while the loop goes on.
@@ -114,6 +117,7 @@ class async_lane final : private io_task {
   const ownership whose_;
   const std::string_view name_;
   const std::chrono::milliseconds stall_limit_;
+  std::atomic<std::uint64_t>* const losses_;
 
   mutable std::mutex mutex_;
   lane lane_;

@@ -47,11 +47,13 @@ thread_local std::size_t own_interrupt::in_use = 0;
 
 }  // namespace
 
-blocking_driver::blocking_driver(const client_options& options, ownership whose, std::string_view name)
+blocking_driver::blocking_driver(const client_options& options, ownership whose, std::string_view name,
+                                 std::atomic<std::uint64_t>* losses)
     : options_{options},
       whose_{whose},
       name_{name},
       stall_limit_{stall_limit(options)},
+      losses_{losses},
       lane_{options.limits, options.bounds},
       news_{options.observer, endpoint(options), name} {}
 
@@ -290,6 +292,7 @@ void blocking_driver::wait_closed() {
   no_callers_.wait(held, none);
   ended_ = true;
   if (link_.online()) {
+    if (!hung_up_) count_loss();
     socket_ = {};
     link_.lost(closed_under_way(), net::clock::now(), random_fraction());
   }

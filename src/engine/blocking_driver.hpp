@@ -14,9 +14,11 @@
 #include <tenantry/client_options.hpp>
 #include <tenantry/metrics.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -24,6 +26,8 @@
 #include <vector>
 
 namespace tenantry::detail {
+
+class hang_up_watch;
 
 /// A call and the thread that waits for it. Lives in that thread's frame.
 struct blocking_call : exchange {
@@ -42,8 +46,9 @@ struct blocking_call : exchange {
 /// wakes another thread if a role that is still needed stays free. System calls run without the mutex.
 class blocking_driver {
  public:
-  /// `name` is a literal, for events.
-  blocking_driver(const client_options& options, ownership whose, std::string_view name);
+  /// `name` is a literal, for events. `losses` counts the connections that ended, before there is another one.
+  blocking_driver(const client_options& options, ownership whose, std::string_view name,
+                  std::atomic<std::uint64_t>* losses = nullptr);
   ~blocking_driver();
   blocking_driver(const blocking_driver&) = delete;
   blocking_driver& operator=(const blocking_driver&) = delete;
@@ -65,6 +70,13 @@ class blocking_driver {
   void abandon() noexcept { socket_.forget(); }
   /// False when an exclusive connection was opened and lost.
   [[nodiscard]] bool alive() const;
+
+  /// Who is to be told of another connection; or nobody.
+  void watched_by(hang_up_watch* watch) noexcept;
+  /// The descriptor of the connection, unless it is known to have ended; or -1.
+  [[nodiscard]] int watched_descriptor() const noexcept;
+  /// For the watch: counts a connection that has `hang_up`, and leaves it where nobody else is about to.
+  void look_for_hang_up(short hang_up) noexcept;
   [[nodiscard]] lane_metrics metrics() const;
 
  private:
@@ -89,6 +101,8 @@ class blocking_driver {
 
   void check_idle_connection(net::clock::time_point now);
   void break_connection(failure why);
+  void count_loss() noexcept;
+  void tell_watch() const noexcept;
   void leave_broken_connection() noexcept;
   void hand_on();
   void finish_complete(const blocking_call* mine);
@@ -101,6 +115,7 @@ class blocking_driver {
   const ownership whose_;
   const std::string_view name_;
   const std::chrono::milliseconds stall_limit_;
+  std::atomic<std::uint64_t>* const losses_;
   net::wakeup closing_;      // ends an attempt to connect
   net::wakeup wake_reader_;  // the writer's role is free, or the reader's, while the other waits on the socket
   net::wakeup wake_writer_;
@@ -124,6 +139,8 @@ class blocking_driver {
   net::clock::duration tried_for_{};  // to connect, in attempts that ended with their callers' deadlines
   bool used_ = false;                 // an exclusive connection was opened
   std::optional<failure> broken_;     // the connection is to be left
+  bool hung_up_ = false;              // seen, and counted, by the watch
+  hang_up_watch* watch_ = nullptr;
   net::clock::time_point last_use_{};
   std::vector<exchange*> complete_;
   std::vector<parker*> finished_;  // of calls that have finished, or of who has to take a role

@@ -2,6 +2,7 @@
 
 #include "engine/blocking_driver.hpp"
 #include "engine/failures.hpp"
+#include "engine/hang_up_watch.hpp"
 #include "engine/random_fraction.hpp"
 
 #include <algorithm>
@@ -69,6 +70,8 @@ bool blocking_driver::connect(blocking_call& mine, lock& held) {
     lane_.connected(now);
     link_.connected(now);
     last_use_ = now;
+    hung_up_ = false;
+    tell_watch();
     news_.add(events::connected);
     return false;
   }
@@ -231,7 +234,39 @@ void blocking_driver::check_idle_connection(net::clock::time_point now) {
 void blocking_driver::break_connection(failure why) {
   if (broken_) return;
   broken_ = std::move(why);
+  if (!hung_up_) count_loss();
   socket_.shut_down();  // wakes the thread that waits in the other role
+}
+
+void blocking_driver::count_loss() noexcept {
+  if (losses_ != nullptr) losses_->fetch_add(1, std::memory_order_acq_rel);
+}
+
+void blocking_driver::tell_watch() const noexcept {
+  if (watch_ != nullptr) watch_->look_again();
+}
+
+void blocking_driver::watched_by(hang_up_watch* watch) noexcept {
+  const lock held{mutex_};
+  watch_ = watch;
+}
+
+int blocking_driver::watched_descriptor() const noexcept {
+  const lock held{mutex_};
+  return link_.online() && !broken_ && !hung_up_ ? socket_.fd() : -1;
+}
+
+/// Whoever is reading, or about to, still gets the replies that came before the end.
+void blocking_driver::look_for_hang_up(short hang_up) noexcept {
+  lock held{mutex_};
+  if (!link_.online() || broken_ || hung_up_) return;
+  if (net::wait(socket_.fd(), hang_up, net::clock::now(), {}) != net::ready::io) return;
+  hung_up_ = true;
+  count_loss();
+  if (!lane_.idle()) return;
+  break_connection(lost_because("the server closed the idle connection"));
+  leave_broken_connection();
+  wake_finished(held);
 }
 
 void blocking_driver::leave_broken_connection() noexcept {
@@ -245,6 +280,7 @@ void blocking_driver::leave_broken_connection() noexcept {
   broken_.reset();
   socket_.abort();  // what the kernel still holds must not reach the server after commands of the next connection
   socket_ = {};
+  tell_watch();
   finish_complete(nullptr);
 }
 

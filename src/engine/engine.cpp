@@ -68,7 +68,7 @@ engine::engine(client_options options)
       endpoint_{detail::endpoint(options_)},
       fork_count_{detail::fork_count()},
       breaker_{options_.breaker},
-      blocking_{options_, ownership::shared, "blocking"},
+      blocking_{options_, ownership::shared, "blocking", &losses_},
       exclusive_count_{options_.bounds.exclusive_connections},
       exclusive_{exclusive_count_,
                  [this] { return std::make_shared<blocking_driver>(options_, ownership::exclusive, "exclusive"); }},
@@ -126,9 +126,10 @@ call_terms engine::terms_of(const call_options& how, net::clock::time_point dead
           .fail_fast = how.down.value_or(options_.down) == when_down::fail};
 }
 
-void engine::check(std::span<const command> commands, ownership whose) const {
+void engine::check(std::span<const command> commands, ownership whose, traffic what) const {
   for (const command& each : commands) {
     if (each.bytes().empty()) throw invalid_option{"a command that was moved away cannot be sent"};
+    if (what == traffic::tracked) continue;
     if (whose == ownership::shared) {
       check_shareable(each);
     } else {
@@ -138,21 +139,26 @@ void engine::check(std::span<const command> commands, ownership whose) const {
   if (forked()) raise(forked_since(), commands);
 }
 
-blocking_driver& engine::blocking_lane(std::span<const command> commands, lane_choice choice) {
-  if (!is_bulk(commands, choice)) return blocking_;
+blocking_driver& engine::blocking_lane(std::span<const command> commands, lane_choice choice, traffic what) {
+  if (what == traffic::tracked || !is_bulk(commands, choice)) return blocking_;
   auto& lane =
       bulk_.open([this] { return std::make_unique<blocking_driver>(options_, ownership::shared, "blocking bulk"); });
   if (closed_) lane.begin_close(close_at_);  // it may have missed that
   return lane;
 }
 
-async_lane& engine::coroutine_lane(std::span<const command> commands, lane_choice choice) {
-  const bool bulk = is_bulk(commands, choice);
+async_lane& engine::coroutine_lane(std::span<const command> commands, lane_choice choice, traffic what) {
+  const bool bulk = what == traffic::plain && is_bulk(commands, choice);
   async_lane& lane = (bulk ? async_bulk_ : async_).open([this, bulk] {
-    return std::make_unique<async_lane>(options_, loop_, resume_, ownership::shared, bulk ? "async bulk" : "async");
+    return std::make_unique<async_lane>(options_, loop_, resume_, ownership::shared, bulk ? "async bulk" : "async",
+                                        bulk ? nullptr : &losses_);
   });
   if (closed_) lane.begin_close(close_at_);  // it may have missed that
   return lane;
+}
+
+void engine::watch_lanes() {
+  watch_.open([this] { return std::make_unique<hang_up_watch>(loop_, blocking_); });
 }
 
 void engine::count(const std::optional<failure>& failed, net::clock::time_point now, std::uint64_t openings) {
@@ -176,11 +182,11 @@ void engine::count(const std::optional<failure>& failed, net::clock::time_point 
 }
 
 void engine::run(std::span<const command> commands, std::span<reply> replies, const call_options& how,
-                 net::clock::time_point deadline) {
+                 net::clock::time_point deadline, traffic what) {
   const visit under_way{calls_};
-  check(commands, ownership::shared);
+  check(commands, ownership::shared, what);
   if (closed_) raise(closed_before(), commands);
-  blocking_driver& lane = blocking_lane(commands, how.lane);
+  blocking_driver& lane = blocking_lane(commands, how.lane, what);
   call_terms terms = terms_of(how, deadline);
   retry_machine retries{commands, how.retry, deadline, budget_};
   for (;;) {
@@ -203,13 +209,13 @@ void engine::run(std::span<const command> commands, std::span<reply> replies, co
 
 template <class Commands, class Replies>
 task<Replies> engine::async_run(Commands commands, Replies replies, call_options how,
-                                std::optional<net::clock::time_point> until, resumed where) {
+                                std::optional<net::clock::time_point> until, resumed where, traffic what) {
   const std::span<const command> sent = span_of(commands);
   const std::span<reply> answers = span_of(replies);
   if (sent.empty()) co_return std::move(replies);
-  check(sent, ownership::shared);
+  check(sent, ownership::shared, what);
   if (closed_) raise(closed_before(), sent);
-  async_lane& lane = coroutine_lane(sent, how.lane);
+  async_lane& lane = coroutine_lane(sent, how.lane, what);
   const auto deadline = until ? *until : deadline_of(how);
   call_terms terms = terms_of(how, deadline);
   terms.where = where;
@@ -241,9 +247,10 @@ task<Replies> engine::async_run(Commands commands, Replies replies, call_options
   co_return std::move(replies);
 }
 
-template task<reply> engine::async_run(command, reply, call_options, std::optional<net::clock::time_point>, resumed);
+template task<reply> engine::async_run(command, reply, call_options, std::optional<net::clock::time_point>, resumed,
+                                       traffic);
 template task<std::vector<reply>> engine::async_run(std::vector<command>, std::vector<reply>, call_options,
-                                                    std::optional<net::clock::time_point>, resumed);
+                                                    std::optional<net::clock::time_point>, resumed, traffic);
 
 task<bool> engine::async_pause(net::clock::time_point until, std::stop_token stop, resumed where) {
   async_lane& lane = coroutine_lane({}, lane_choice::by_size);

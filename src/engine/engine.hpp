@@ -6,6 +6,7 @@
 #include "engine/breaker.hpp"
 #include "engine/exclusive_lane.hpp"
 #include "engine/exclusive_pool.hpp"
+#include "engine/hang_up_watch.hpp"
 #include "engine/io_loop.hpp"
 #include "engine/notify.hpp"
 #include "engine/opened_later.hpp"
@@ -50,18 +51,25 @@ class engine {
   /// Sends the commands and waits for as many replies, retries included. Errors: as `caller` says; error replies are
   /// values.
   void run(std::span<const command> commands, std::span<reply> replies, const call_options& how,
-           net::clock::time_point deadline);
+           net::clock::time_point deadline, traffic what = traffic::plain);
   /// The same for coroutines; `commands` and `replies` are a command and a reply, whose error throws, or vectors of
   /// them. Without a deadline it is that of the options, from the moment on at which the task starts.
   template <class Commands, class Replies>
   task<Replies> async_run(Commands commands, Replies replies, call_options how,
-                          std::optional<net::clock::time_point> deadline, resumed where = resumed::by_executor);
+                          std::optional<net::clock::time_point> deadline, resumed where = resumed::by_executor,
+                          traffic what = traffic::plain);
+
+  /// From now on the end of a connection on which tracked commands go is noticed at once, also while nobody uses it.
+  /// Errors: std::system_error when the I/O thread cannot be started.
+  void watch_lanes();
+  /// How many of them have ended so far.
+  [[nodiscard]] const std::atomic<std::uint64_t>& lost_connections() const noexcept { return losses_; }
 
   /// Until then, or until the token is triggered. False when the client was closed.
   task<bool> async_pause(net::clock::time_point until, std::stop_token stop, resumed where = resumed::by_executor);
 
   /// Errors: refused_command, invalid_option, and connection_error (forked).
-  void check(std::span<const command> commands, ownership whose) const;
+  void check(std::span<const command> commands, ownership whose, traffic what = traffic::plain) const;
 
   /// Errors: connection_error (closed, forked).
   void check_open() const;
@@ -113,8 +121,8 @@ class engine {
   };
 
   [[nodiscard]] call_terms terms_of(const call_options& how, net::clock::time_point deadline) const;
-  blocking_driver& blocking_lane(std::span<const command> commands, lane_choice choice);
-  async_lane& coroutine_lane(std::span<const command> commands, lane_choice choice);
+  blocking_driver& blocking_lane(std::span<const command> commands, lane_choice choice, traffic what);
+  async_lane& coroutine_lane(std::span<const command> commands, lane_choice choice, traffic what = traffic::plain);
   /// `openings` are those of the breaker before the call.
   void count(const std::optional<failure>& failed, net::clock::time_point now, std::uint64_t openings);
   /// Calls `what` with each part that has connections.
@@ -130,11 +138,13 @@ class engine {
   std::atomic<net::clock::time_point> close_at_ = forever;  // then
   std::atomic<int> calls_ = 0;                              // blocking ones, until they have left
   once_per_second overloads_;
+  std::atomic<std::uint64_t> losses_ = 0;  // of connections of the lanes for tracked commands
 
   opened_later<thread_pool> pool_;
   resume_all resume_;
   io_loop loop_;
   blocking_driver blocking_;
+  opened_later<hang_up_watch> watch_;
   opened_later<blocking_driver> bulk_;
   opened_later<async_lane> async_;
   opened_later<async_lane> async_bulk_;

@@ -24,7 +24,14 @@ push_connection::push_connection(const client_options& options, io_loop& loop, c
 
 push_connection::~push_connection() {
   connector_.give_up();
-  loop_.remove(*this);
+  if (!loop_.on_this_thread()) loop_.remove(*this);
+}
+
+void push_connection::end(std::unique_ptr<push_connection> one) noexcept {
+  if (!one->loop_.on_this_thread()) return one.reset();
+  one->told_ = [](const push_event&) {};  // which runs on this thread only
+  io_loop& loop = one->loop_;
+  loop.retire(std::unique_ptr<io_task>{one.release()});
 }
 
 standing push_connection::want(push_kind kind, std::string_view name) {

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -35,6 +36,8 @@ class push_connection final : private io_task {
   push_connection(const client_options& options, io_loop& loop, const push_options& how, listener told);
   /// The listener is not called any more when it returns. Not for the I/O thread.
   ~push_connection() override;
+  /// The same, on any thread, but not from the listener.
+  static void end(std::unique_ptr<push_connection> one) noexcept;
 
   /// Idempotent and not counted: see push_machine. The outcome is an event.
   standing want(push_kind kind, std::string_view name);
@@ -69,7 +72,7 @@ class push_connection final : private io_task {
   void deliver(lock& held);
 
   io_loop& loop_;
-  const listener told_;
+  listener told_;
 
   mutable std::mutex mutex_;
   push_machine machine_;

@@ -30,7 +30,7 @@ struct message {
   std::string payload;
 };
 
-/// Keys that changed; without `keys`, all of them (FLUSHALL, FLUSHDB, SWAPDB).
+/// Keys that changed; without `keys`, all of them (FLUSHALL, FLUSHDB).
 struct invalidated {
   std::uint64_t generation = 0;
   std::optional<std::vector<std::string>> keys;

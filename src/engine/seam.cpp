@@ -24,6 +24,24 @@ std::unique_ptr<push_connection> seam::open_push_connection(const caller& of, co
   return std::make_unique<push_connection>(on.options(), on.loop(), how, std::move(told));
 }
 
+std::vector<reply> seam::execute_tracked(const caller& of, std::span<const command> commands) {
+  std::vector<reply> replies(commands.size());
+  of.engine_->run(commands, replies, of.options_, of.engine_->deadline_of(of.options_), traffic::tracked);
+  return replies;
+}
+
+task<std::vector<reply>> seam::async_execute_tracked(const caller& of, std::vector<command> commands) {
+  std::vector<reply> replies(commands.size());
+  return of.engine_->async_run(std::move(commands), std::move(replies), of.options_, std::nullopt, resumed::by_executor,
+                               traffic::tracked);
+}
+
+void seam::watch_tracked_lanes(const caller& of) { of.engine_->watch_lanes(); }
+
+const std::atomic<std::uint64_t>& seam::lost_tracked_lanes(const caller& of) noexcept {
+  return of.engine_->lost_connections();
+}
+
 std::chrono::steady_clock::time_point seam::deadline(const caller& of) { return of.engine_->deadline_of(of.options_); }
 
 bool seam::observed(const caller& of) noexcept { return bool{of.engine_->options().observer}; }

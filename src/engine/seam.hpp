@@ -18,10 +18,13 @@
 #include <tenantry/reply.hpp>
 #include <tenantry/task.hpp>
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <stop_token>
 #include <string_view>
 #include <typeinfo>
@@ -54,6 +57,16 @@ struct seam {
     place = made;
     return made;
   }
+
+  /// As `execute_all` and `async_execute_all`, for reads after CLIENT TRACKING and CLIENT CACHING, which callers cannot
+  /// send. They go on lanes whose end is counted.
+  static std::vector<reply> execute_tracked(const caller& of, std::span<const command> commands);
+  static task<std::vector<reply>> async_execute_tracked(const caller& of, std::vector<command> commands);
+  /// From now on the end of these lanes' connections is noticed at once; starts the I/O thread.
+  /// Errors: std::system_error when no thread can be started.
+  static void watch_tracked_lanes(const caller& of);
+  /// How many of their connections have ended: counted before there is another one. As long as the client.
+  [[nodiscard]] static const std::atomic<std::uint64_t>& lost_tracked_lanes(const caller& of) noexcept;
 
   /// When a call of this caller that begins now has to end.
   [[nodiscard]] static std::chrono::steady_clock::time_point deadline(const caller& of);

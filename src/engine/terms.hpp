@@ -17,6 +17,10 @@ inline constexpr auto forever = net::clock::time_point::max();
 /// after an idle wait nothing is sent.
 enum class resumed : unsigned char { by_executor, by_executor_from_idle, by_io_thread };
 
+/// What commands of the library may do that callers' may not: change what the server tracks for the connection. They
+/// go on lanes only whose end is noticed at once.
+enum class traffic : unsigned char { plain, tracked };
+
 struct call_terms {
   net::clock::time_point deadline = forever;
   std::stop_token stop = {};
