@@ -44,6 +44,7 @@ set(floor_caching_files
     detail/load_scope.hpp
     detail/load_ticket.hpp
     detail/loader.hpp
+    detail/near_pin.hpp
     detail/ttl.hpp
     detail/wait_graph.hpp
     invalidator.hpp

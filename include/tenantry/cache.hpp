@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
@@ -52,16 +53,22 @@ struct invalidate_options {
 ///   that the codec refuses, another type;
 /// - when Redis fails, `fetch` answers from the loader, with `stored() == false` and `failure()`.
 ///
+/// With `cache_options::near` the first of these holds at once for what this process invalidates or writes through
+/// caches and invalidators. What others do is seen when the server's message about it has come, and after `max_age` in
+/// every case. How it is done: docs/cache/near.md.
+///
 /// Keys:     the key itself, a string: one line (docs/cache.md) and the codec's bytes, PX = ttl with jitter, and
 ///           stale_for; `{k}#lease`, `{k}#failed`, `{k}#hold` beside it; `stamp:{acme}` and `stamp:{acme}:tag:...`.
 /// Errors:   whatever the loader throws, unchanged. load_failed; recursive_load when a loader fetches the key that it
 ///           is loading.
 /// Cost:     a hit one round trip, two when a tag of the tenant was invalidated since. A miss two, and one to store;
-///           one more with tags.
+///           one more with tags, and one more where the near cache knew the tenant's stamp. A hit of the near cache
+///           none.
 /// Threads:  safe on one object from many threads. The cache's own loader is called on `cache_options::executor`, or
 ///           without one on the thread of the fetch.
-/// Lifetime: the client must outlive the cache, and the cache its calls and tasks. A loader given to the constructor
-///           must be callable from many threads. The destructor waits for loads in the background, as `close`.
+/// Lifetime: the client must outlive the cache, and the cache its calls and tasks; values may outlive both. A loader
+///           given to the constructor must be callable from many threads. The destructor waits for loads in the
+///           background, as `close`.
 template <class T, class Codec = default_codec<T>>
 class cache {
   static_assert(
@@ -70,7 +77,8 @@ class cache {
       "and from_json, or name a codec as the second template argument");
 
  public:
-  /// A cache whose loader is given to each fetch. Errors: invalid_option, naming the field.
+  /// A cache whose loader is given to each fetch. Errors: invalid_option, naming the field; with `near` also
+  /// std::system_error when the client's I/O thread cannot be started.
   explicit cache(const client& redis, cache_options options = {})
       : core_{redis, options, detail::codec_for<T, Codec>()} {}
 
@@ -99,27 +107,33 @@ class cache {
   /// The value of this key, from Redis or else from the cache's own loader.
   ///
   /// Errors: invalid_option when the cache has no loader.
-  [[nodiscard]] cached<T> fetch(const key& k) { return cached<T>{core_.fetch(k, own().blocking, anywhere_)}; }
+  [[nodiscard]] cached<T> fetch(const key& k) {
+    const detail::own_loader<T>& loader = own();
+    if (detail::near_hit hit = core_.find_near(k); hit.found) return cached<T>{std::move(hit)};
+    return cached<T>{core_.fetch(k, loader.blocking, anywhere_)};
+  }
   /// The same for coroutines. A loader that returns a task is awaited.
   [[nodiscard]] task<cached<T>> async_fetch(key k) {
     own();
-    return typed(core_.async_fetch(std::move(k), anywhere_, nullptr));
+    return async_find(std::move(k), nullptr);
   }
   /// Inside of a loader that is a coroutine, its own or another cache's: never waits for the load of another process,
   /// and fetching a key that is being loaded around it is recursive_load. (The others are known by their thread.)
   [[nodiscard]] task<cached<T>> async_fetch(key k, const load_context& inside) {
     own();
-    return typed(core_.async_fetch(std::move(k), anywhere_, detail::load_access::chain(inside)));
+    return async_find(std::move(k), detail::load_access::chain(inside));
   }
   /// All of these, in their order: one round trip when all are there, and otherwise as few as for one key. What is
   /// missing is loaded and stored first, then the loads of others are waited for.
   /// Errors: what the first load failed with; the others are stored all the same.
   [[nodiscard]] std::vector<cached<T>> fetch_many(std::span<const key> keys) {
-    return typed(core_.fetch_many(keys, own().blocking, anywhere_, load_all_));
+    const detail::own_loader<T>& loader = own();
+    detail::near_hits near{core_, keys};
+    return typed(near, core_.fetch_many(near.missing(), loader.blocking, anywhere_, load_all_));
   }
   [[nodiscard]] task<std::vector<cached<T>>> async_fetch_many(std::vector<key> keys) {
     own();
-    return typed(core_.async_fetch_many(std::move(keys), anywhere_, load_all_));
+    return async_find_many(std::move(keys));
   }
 
   /// The value of this key, from Redis or else from this loader, which runs inside this call only.
@@ -128,6 +142,7 @@ class cache {
     static_assert(
         detail::loader_of<std::remove_reference_t<Loader>, T>,
         "tenantry: a loader is called with (), (const key&) or (const key&, load_context&) and returns the value");
+    if (detail::near_hit hit = core_.find_near(k); hit.found) return cached<T>{std::move(hit)};
     return cached<T>{core_.fetch(
         k,
         [&](const key& which, load_context& context) {
@@ -144,8 +159,11 @@ class cache {
 
   /// The fresh value in Redis, possibly `absent()`; nothing when there is none that can be used. Never calls a loader.
   /// Errors: as `caller::execute`. Cost: one round trip, or two as a hit.
-  [[nodiscard]] std::optional<cached<T>> get(const key& k) { return typed(core_.get(k)); }
-  [[nodiscard]] task<std::optional<cached<T>>> async_get(key k) { return typed(core_.async_get(std::move(k))); }
+  [[nodiscard]] std::optional<cached<T>> get(const key& k) {
+    if (detail::near_hit hit = core_.find_near(k); hit.found) return cached<T>{std::move(hit)};
+    return typed(core_.get(k));
+  }
+  [[nodiscard]] task<std::optional<cached<T>>> async_get(key k) { return async_look(std::move(k)); }
 
   /// Stores a value that the caller knows to be current: loads that are under way store nothing.
   /// Errors: as `caller::execute`; error (encode) when the codec refuses the value. Cost: two round trips.
@@ -185,27 +203,46 @@ class cache {
 
   /// What happened so far. Threads: safe; the counters are read one after another.
   [[nodiscard]] cache_stats stats() const noexcept { return core_.stats(); }
+  /// The same of the near cache.
+  [[nodiscard]] tenantry::near_stats near_stats() const { return core_.near_stats(); }
 
  private:
   static detail::any_value shared(T value) { return std::make_shared<const T>(std::move(value)); }
-  static std::vector<cached<T>> typed(std::vector<detail::fetched> all) {
+  /// In the order of the keys.
+  static std::vector<cached<T>> typed(detail::near_hits& near, std::vector<detail::fetched> others) {
     std::vector<cached<T>> values;
-    values.reserve(all.size());
-    for (detail::fetched& each : all) values.emplace_back(std::move(each));
+    values.reserve(near.size());
+    auto other = others.begin();
+    for (std::size_t i = 0; i < near.size(); ++i) {
+      if (near[i].found) {
+        values.emplace_back(std::move(near[i]));
+      } else {
+        values.emplace_back(std::move(*other++));
+      }
+    }
     return values;
   }
   static std::optional<cached<T>> typed(detail::looked_up found) {
     if (!found.found) return std::nullopt;
     return cached<T>{std::move(found.what)};
   }
-  static task<cached<T>> typed(task<detail::fetched> fetching) {
+  task<cached<T>> async_find(key k, std::shared_ptr<const detail::load_chain> inside) {
+    if (detail::near_hit hit = core_.find_near(k, inside.get()); hit.found) co_return cached<T>{std::move(hit)};
+    auto fetching = core_.async_fetch(std::move(k), anywhere_, std::move(inside));
     detail::fetched what = co_await std::move(fetching);
     co_return cached<T>{std::move(what)};
   }
-  template <class From>
-  static auto typed(task<From> asking) -> task<decltype(typed(std::declval<From>()))> {
-    From what = co_await std::move(asking);
-    co_return typed(std::move(what));
+  task<std::vector<cached<T>>> async_find_many(std::vector<key> keys) {
+    detail::near_hits near{core_, keys};
+    auto fetching = core_.async_fetch_many(near.missing(), anywhere_, load_all_);
+    std::vector<detail::fetched> others = co_await std::move(fetching);
+    co_return typed(near, std::move(others));
+  }
+  task<std::optional<cached<T>>> async_look(key k) {
+    if (detail::near_hit hit = core_.find_near(k); hit.found) co_return cached<T>{std::move(hit)};
+    auto looking = core_.async_get(std::move(k));
+    detail::looked_up found = co_await std::move(looking);
+    co_return typed(std::move(found));
   }
   const detail::own_loader<T>& own() const {
     if (!loader_) throw invalid_option{"cache::fetch without a loader needs one in the constructor"};

@@ -2,9 +2,11 @@
 // How a cache keeps its values, and what it counts.
 
 #include <tenantry/executor.hpp>
+#include <tenantry/metrics.hpp>
 #include <tenantry/undelivered.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -15,6 +17,17 @@ enum class envelope : unsigned char {
   header,  ///< one readable line first: stamps, times, tags. Nothing that was invalidated is served
   bare,    ///< nothing: another service's `SETEX key 300 json` is a hit here, and it can read what this cache stores.
            ///< No tags, no stale copies, no absent values, and `invalidator` does not reach them
+};
+
+/// A near cache: values in the memory of the process, decoded, which the server keeps current (docs/cache/near.md).
+struct near_options {
+  /// How much memory it takes: keys, its own, and of each value `sizeof(T)` and its size in Redis, or what
+  /// `codec.memory(value)` says where the codec has that. What has left it and is not destroyed yet, an eighth of it at
+  /// most, and what callers hold comes on top. A value of more than a quarter is not kept. From 64 KiB to 1 TiB.
+  std::size_t max_bytes = std::size_t{64} << 20U;
+  /// How long a value is given without asking Redis, whatever happens: nothing that is older is given where messages of
+  /// the server get lost. From 1 ms to 1 day.
+  std::chrono::milliseconds max_age = std::chrono::seconds{10};
 };
 
 struct cache_options {
@@ -62,6 +75,8 @@ struct cache_options {
   std::optional<std::chrono::milliseconds> redis_timeout = std::nullopt;
   /// What `invalidate` and `expire` do while Redis is away.
   tenantry::undelivered undelivered = tenantry::undelivered::fail;
+  /// Keeps values in the memory of the process as well. Nothing: not at all.
+  std::optional<near_options> near = std::nullopt;
 };
 
 /// Counts since a cache was made.
@@ -83,6 +98,26 @@ struct cache_stats {
   std::uint64_t store_failures = 0;   ///< values that Redis did not take
   std::uint64_t encode_failures = 0;  ///< values that the codec could not write
   std::uint64_t fenced = 0;           ///< loaded values not stored, because they were invalidated meanwhile
+};
+
+/// What a near cache holds and counts. All zero without one.
+struct near_stats {
+  bool tracking = false;        ///< the server tells of changes now, so that values are kept
+  std::uint64_t values = 0;     ///< now, those that are never given again among them
+  std::uint64_t bytes = 0;      ///< now, those among them that wait for their last reader
+  std::uint64_t hits = 0;       ///< fetches and gets answered from memory; cache_stats does not count them
+  std::uint64_t absent = 0;     ///< of them, those that knew that there is none
+  std::uint64_t stores = 0;     ///< values taken from Redis
+  std::uint64_t refused = 0;    ///< not taken, because they had changed by then, or the connection had
+  std::uint64_t evictions = 0;  ///< to make room
+
+  // Of the client: the same for all of its caches.
+  std::uint64_t invalidations = 0;      ///< keys that the server said have changed
+  std::uint64_t flushes_push_lost = 0;  ///< everything dropped: the connection for messages ended, or was silent
+  std::uint64_t flushes_lane_lost = 0;  ///< a connection ended on which values had been read
+  std::uint64_t flushes_by_server = 0;  ///< FLUSHALL, FLUSHDB
+  histogram push_delay = {};            ///< from a write of this process to a value in its memory to the message
+                                        ///< about it, where that came within 3 s
 };
 
 }  // namespace tenantry

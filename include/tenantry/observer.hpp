@@ -84,6 +84,9 @@ inline constexpr std::string_view invalidation_queued = "invalidation_queued";
 inline constexpr std::string_view invalidations_delivered = "invalidations_delivered";
 /// The server refused queued invalidations for good. Fields: count: integer; code, detail of the last.
 inline constexpr std::string_view invalidations_dropped = "invalidations_dropped";
+/// The server does not let near caches track keys: they keep nothing, and fetches go to Redis. Once for each client.
+/// Fields: detail, what the server says.
+inline constexpr std::string_view near_refused = "near_refused";
 
 /// Somebody listens to a channel or pattern, and its server has confirmed it. Fields: tenant; channel.
 inline constexpr std::string_view subscribed = "subscribed";

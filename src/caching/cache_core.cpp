@@ -41,11 +41,24 @@ fetch_group::sessions sessions_of(cache_state& on, std::span<const key> keys, fe
 }  // namespace
 
 cache_core::cache_core(const client& redis, const cache_options& options, value_codec codec)
-    : state_{std::make_unique<cache_state>(redis, options, std::move(codec))} {}
+    : state_{std::make_unique<cache_state>(redis, options, std::move(codec))}, near_{state_->near()} {}
 
 cache_core::~cache_core() = default;
 
 cache_stats cache_core::stats() const noexcept { return state_->stats(); }
+
+near_stats cache_core::near_stats() const { return near_ == nullptr ? tenantry::near_stats{} : near_->stats(); }
+
+near_hit cache_core::look_near(const key& k) const {
+  if (load_scope::active()) check(state_.get(), k, load_scope::innermost().get());
+  return near_->find(k);
+}
+
+near_hit cache_core::find_near(const key& k, const load_chain* inside) const {
+  if (near_ == nullptr) return {};
+  check(state_.get(), k, inside);
+  return look_near(k);
+}
 
 bool cache_core::close(std::chrono::milliseconds patience) {
   const auto now = std::chrono::steady_clock::now();

@@ -15,6 +15,8 @@ using namespace std::chrono_literals;
 /// Redis adds the time of day to a time to live, and refuses what overflows.
 constexpr std::chrono::milliseconds longest_ttl = std::chrono::years{100};
 constexpr std::size_t most_notes = 64;
+constexpr std::size_t least_near_bytes = std::size_t{64} << 10U;
+constexpr std::size_t most_near_bytes = std::size_t{1} << 40U;
 
 void check(std::chrono::milliseconds value, std::chrono::milliseconds least, const char* field) {
   if (value < least)
@@ -51,6 +53,16 @@ const cache_options& checked(const cache_options& options) {
     check(*options.hard_timeout, 1ms, "hard_timeout");
     if (!options.executor) throw invalid_option{"cache_options.hard_timeout needs an executor"};
   }
+  if (options.near) {
+    check(options.near->max_age, 1ms, "near.max_age");
+    if (options.near->max_age > 24h) throw invalid_option{"cache_options.near.max_age is more than 1 day"};
+    if (options.near->max_bytes < least_near_bytes) {
+      throw invalid_option{"cache_options.near.max_bytes is less than 64 KiB"};
+    }
+    if (options.near->max_bytes > most_near_bytes) {
+      throw invalid_option{"cache_options.near.max_bytes is more than 1 TiB"};
+    }
+  }
   if (options.envelope == envelope::bare) {
     if (options.stale_for > 0ms) throw invalid_option{"cache_options.stale_for needs envelope::header"};
     if (options.refresh_ahead > 0) throw invalid_option{"cache_options.refresh_ahead needs envelope::header"};
@@ -70,12 +82,12 @@ fetch_rules rules_of(const cache_options& options) {
           .hard_timeout = options.hard_timeout,
           .failure_throttle = options.failure_throttle,
           .version = options.version,
-          .bare = options.envelope == envelope::bare};
+          .bare = options.envelope == envelope::bare,
+          .near = options.near.has_value()};
 }
 
-bool knows_all_scripts(std::span<const reply> replies) noexcept {
-  return std::ranges::none_of(
-      replies, [](const reply& each) { return each.is_error() && each.error_text().starts_with("NOSCRIPT"); });
+bool is_unknown_script(const reply& answer) noexcept {
+  return answer.is_error() && answer.error_text().starts_with("NOSCRIPT");
 }
 
 }  // namespace
@@ -87,7 +99,8 @@ cache_state::cache_state(const client& redis, const cache_options& options, valu
       codec_{std::move(codec)},
       wakeups_{wakeups::of(redis)},
       keeper_{lease_keeper::of(redis)},
-      undelivered_{invalidation_queue::of(redis)} {}
+      undelivered_{invalidation_queue::of(redis)},
+      near_{options_.near ? std::make_unique<near_cache>(redis, *options_.near, rules_.bare, codec_) : nullptr} {}
 
 caller cache_state::through(const tenant_id& tenant) const {
   return redis_.with({.timeout = options_.redis_timeout, .retry = retry::idempotent, .tenant = &tenant});
@@ -99,30 +112,88 @@ caller cache_state::through_any() const {
 
 void cache_state::check_breaker() const { seam::check_breaker(redis_); }
 
-std::vector<command> cache_state::encoded(std::span<const request> requests, bool whole) {
-  std::vector<command> commands;
-  commands.reserve(requests.size());
-  for (const request& each : requests) commands.push_back(each.encoded(whole));
-  if (whole) return commands;
+/// A tracked read stands behind CLIENT CACHING YES, which is for the next command only, and all of them behind CLIENT
+/// TRACKING, until the server has agreed to that. Where the connection is another one than that on which it has, the
+/// reads are not tracked, and of an epoch that is over.
+cache_state::parcel cache_state::pack(face lane, std::span<const request> requests, bool whole) {
+  using part = parcel::part;
+  parcel all;
+  all.commands.reserve(requests.size() + 4);
+  const auto add = [&all](command one, part what) {
+    all.commands.push_back(std::move(one));
+    all.parts.push_back(what);
+  };
+  std::optional<std::int64_t> redirect;  // nothing: not tracked
+  if (near_ && std::ranges::any_of(requests, &request::is_tracked)) {
+    all.epoch = near_->tracking().epoch();
+    redirect = near_->tracking().redirect();
+    all.redirect = redirect.value_or(0);
+  }
+  for (const request& each : requests) {
+    if (redirect && each.is_tracked()) {
+      if (!std::exchange(all.tracked, true) && !near_->tracking().agreed(lane, all.epoch)) {
+        add(command{"CLIENT", "TRACKING", "ON", "REDIRECT", *redirect, "OPTIN"}, part::tracking);
+      }
+      add(command{"CLIENT", "CACHING", "YES"}, part::caching);
+    }
+    add(each.encoded(whole), part::asked);
+  }
+  if (whole) return all;
   const std::lock_guard held{mutex_};
-  for (const request& each : notes_) commands.push_back(each.encoded(true));
+  for (const request& each : notes_) add(each.encoded(true), part::note);
   notes_.clear();
-  return commands;
+  return all;
 }
 
-std::vector<reply> cache_state::send(const caller& by, std::span<const request> requests) {
-  std::vector<reply> replies = by.execute_all(encoded(requests, false));
-  replies.resize(requests.size());
-  if (knows_all_scripts(replies)) return replies;
-  return by.execute_all(encoded(requests, true));
+bool cache_state::unpack(face lane, const parcel& sent, std::vector<reply> replies, answers& to) {
+  to.tracked = sent.tracked;
+  to.replies.clear();
+  bool known = true;
+  for (std::size_t i = 0; i < replies.size(); ++i) {
+    switch (sent.parts[i]) {
+      case parcel::part::asked:
+        known = known && !is_unknown_script(replies[i]);
+        to.replies.push_back(std::move(replies[i]));
+        break;
+      case parcel::part::tracking:
+        if (replies[i].is_error()) {
+          to.tracked = false;  // it may go on to tell another connection, which is gone
+          near_->tracking().refused(replies[i].error_text(), sent.redirect);
+        } else {
+          near_->tracking().agree(lane, sent.epoch);
+        }
+        break;
+      case parcel::part::caching:
+        if (replies[i].is_error() && std::exchange(to.tracked, false)) {
+          near_->tracking().refused(replies[i].error_text(), sent.redirect);
+        }
+        break;
+      case parcel::part::note:
+        break;
+    }
+  }
+  return known;
 }
 
-task<std::vector<reply>> cache_state::async_send(const caller& by, std::span<const request> requests) {
-  std::vector<reply> replies = co_await by.async_execute_all(encoded(requests, false));
-  replies.resize(requests.size());
-  if (knows_all_scripts(replies)) co_return replies;
-  replies = co_await by.async_execute_all(encoded(requests, true));
-  co_return replies;
+answers cache_state::send(const caller& by, std::span<const request> requests) {
+  answers all;
+  for (const bool whole : {false, true}) {
+    const parcel sent = pack(face::blocking, requests, whole);
+    auto replies = sent.tracked ? seam::execute_tracked(by, sent.commands) : by.execute_all(sent.commands);
+    if (unpack(face::blocking, sent, std::move(replies), all)) break;
+  }
+  return all;
+}
+
+task<answers> cache_state::async_send(const caller& by, std::span<const request> requests) {
+  answers all;
+  for (const bool whole : {false, true}) {
+    const parcel sent = pack(face::coroutine, requests, whole);
+    auto sending = sent.tracked ? seam::async_execute_tracked(by, sent.commands) : by.async_execute_all(sent.commands);
+    std::vector<reply> replies = co_await std::move(sending);
+    if (unpack(face::coroutine, sent, std::move(replies), all)) break;
+  }
+  co_return all;
 }
 
 void cache_state::note(request what) {

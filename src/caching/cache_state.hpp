@@ -2,10 +2,12 @@
 // What all fetches of a cache share: its options, its codec, its counters, and the ways to Redis.
 
 #include "caching/background_loads.hpp"
+#include "caching/face.hpp"
 #include "caching/fetch_machine.hpp"
 #include "caching/flights.hpp"
 #include "caching/invalidation_queue.hpp"
 #include "caching/lease_keeper.hpp"
+#include "caching/near_cache.hpp"
 #include "caching/request.hpp"
 #include "caching/wakeups.hpp"
 #include "engine/seam.hpp"
@@ -52,6 +54,12 @@ enum class cache_event : unsigned char {
   count
 };
 
+/// What Redis said.
+struct answers {
+  std::vector<reply> replies;
+  bool tracked = false;  // all reads that were to be
+};
+
 /// Threads: all members from any thread.
 class cache_state {
  public:
@@ -70,8 +78,8 @@ class cache_state {
   void check_breaker() const;
   /// Sends the requests in one write, again as a whole where the server does not know a script. What fetches wanted to
   /// be noted goes along. Errors: as caller::execute_all.
-  std::vector<reply> send(const caller& by, std::span<const request> requests);
-  task<std::vector<reply>> async_send(const caller& by, std::span<const request> requests);
+  answers send(const caller& by, std::span<const request> requests);
+  task<answers> async_send(const caller& by, std::span<const request> requests);
   /// To be sent along with something else, or lost.
   void note(request what);
 
@@ -90,6 +98,8 @@ class cache_state {
     counters_[static_cast<std::size_t>(what)].fetch_sub(1, std::memory_order_relaxed);
   }
   [[nodiscard]] cache_stats stats() const noexcept;
+  /// Or nothing.
+  [[nodiscard]] near_cache* near() const noexcept { return near_.get(); }
   /// For the client's observer.
   void tell(std::string_view name, const tenant_id& tenant) const noexcept;
   void tell(std::string_view name, const tenant_id& tenant, event_field also) const noexcept;
@@ -104,7 +114,18 @@ class cache_state {
   [[nodiscard]] const std::shared_ptr<lease_keeper>& keeper() const noexcept { return keeper_; }
 
  private:
-  std::vector<command> encoded(std::span<const request> requests, bool whole);
+  /// Requests on their way, among commands that callers know nothing of.
+  struct parcel {
+    enum class part : unsigned char { asked, tracking, caching, note };
+    std::vector<command> commands;
+    std::vector<part> parts;
+    bool tracked = false;
+    std::uint64_t epoch = 0;    // of the tracking
+    std::int64_t redirect = 0;  // the CLIENT ID that is to be told
+  };
+  parcel pack(face lane, std::span<const request> requests, bool whole);
+  /// Takes the replies that were asked for. False where the server does not know a script.
+  bool unpack(face lane, const parcel& sent, std::vector<reply> replies, answers& to);
 
   const client& redis_;
   const cache_options options_;
@@ -113,6 +134,7 @@ class cache_state {
   const std::shared_ptr<wakeups> wakeups_;
   const std::shared_ptr<lease_keeper> keeper_;
   const std::shared_ptr<invalidation_queue> undelivered_;
+  const std::unique_ptr<near_cache> near_;
   flights flights_;
   background_loads background_;
 
@@ -120,5 +142,13 @@ class cache_state {
   std::vector<request> notes_;
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(cache_event::count)> counters_{};
 };
+
+/// One algorithm for threads and coroutines, where speed is not all: a task that need not suspend.
+inline task<answers> send(cache_state& on, face how, const caller& by, std::vector<request> requests) {
+  if (how == face::blocking) co_return on.send(by, requests);
+  auto sending = on.async_send(by, requests);
+  answers all = co_await std::move(sending);
+  co_return all;
+}
 
 }  // namespace tenantry::detail

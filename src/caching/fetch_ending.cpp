@@ -105,6 +105,7 @@ fetch_step fetch_machine::load_failed(bool marked) {
   if (redis_failed_) return give_up(reason_);
   if (lease_.empty()) return look_again();
   last_look_ = true;
+  known_.reset();
   std::vector<request> all{end_lease(marked ? rules_.failure_throttle : std::chrono::milliseconds{0})};
   for (request& each : look()) all.push_back(std::move(each));
   return ask(asking::second_look, std::move(all));
@@ -113,6 +114,7 @@ fetch_step fetch_machine::load_failed(bool marked) {
 /// Reads once more, after what went wrong: an invalidation may have come meanwhile.
 fetch_step fetch_machine::look_again() {
   last_look_ = true;
+  known_.reset();
   return ask(asking::second_look, look());
 }
 

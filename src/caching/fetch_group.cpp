@@ -54,11 +54,11 @@ fetch_group::asked fetch_group::begin_asking() {
   return {std::move(asking), std::move(requests), of_one ? on_.through(tenant) : on_.through_any()};
 }
 
-void fetch_group::end_asking(const asked& who, std::vector<reply> replies) {
-  auto next = std::make_move_iterator(replies.begin());
+void fetch_group::end_asking(const asked& who, answers all) {
+  auto next = std::make_move_iterator(all.replies.begin());
   for (fetch_session* each : who.sessions) {
     const auto count = static_cast<std::ptrdiff_t>(each->machine.requests().size());
-    std::vector<reply> own{next, next + count};
+    answers own{.replies = {next, next + count}, .tracked = all.tracked};
     next += count;
     try {
       each->answered(std::move(own));
@@ -163,7 +163,7 @@ task<void> fetch_group::async_run(std::shared_ptr<const any_async_loader> load, 
       try {
         on_.check_breaker();
         auto sent = on_.async_send(all.by, all.requests);
-        std::vector<reply> replies = co_await std::move(sent);
+        answers replies = co_await std::move(sent);
         end_asking(all, std::move(replies));
       } catch (const error& why) {
         failed.emplace(why);

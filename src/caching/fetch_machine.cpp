@@ -41,9 +41,10 @@ std::vector<std::string> value_names(const key& k) {
   return {k.str(), k.companion("lease"), k.companion("failed"), k.companion("hold")};
 }
 
-fetch_step fetch_machine::begin() {
+fetch_step fetch_machine::begin(std::optional<tenant_stamp> known) {
   follows_ = own_load_ = false;
-  return ask(asking::value, look());
+  known_ = std::move(known);
+  return ask(asking::value, look(rules_.near));
 }
 
 fetch_step fetch_machine::begin_apart(std::string identity, const error& why) {
@@ -66,30 +67,41 @@ fetch_step fetch_machine::ask(asking what, std::vector<request> requests) {
 }
 
 /// The value and the tenant's stamp. The life is read before the value: a value that is replaced in between then looks
-/// older than it is, never younger.
-std::vector<request> fetch_machine::look() {
+/// older than it is, never younger, as its line says how long it may live at most. One without a line has its life read
+/// after it: that of another value is read only where the server is about to say that this one has been replaced. What
+/// is read first of a key is tracked, so that each change from then on is heard of.
+std::vector<request> fetch_machine::look(bool tracked) {
   std::vector<request> all;
-  if (want_life_) all.push_back(request::of("PTTL", names_[0]));
-  all.push_back(request::of("GET", names_[0]));
-  if (!rules_.bare) all.push_back(request::of("GET", stamp_name_));
+  const auto add = [&all](request one, bool told) {
+    all.push_back(told ? std::move(one).tracked() : std::move(one));
+    return all.size() - 1;
+  };
+  const bool life_first = want_life_ && !rules_.bare;
+  look_ = {};
+  if (life_first) look_.life = add(request::of("PTTL", names_[0]), tracked);
+  look_.value = add(request::of("GET", names_[0]), tracked && !life_first);
+  if (want_life_ && rules_.bare) look_.life = add(request::of("PTTL", names_[0]), false);
+  if (!rules_.bare && !known_) look_.stamp = add(request::of("GET", stamp_name_), tracked);
   return all;
 }
 
+/// `replies` are those of the look and no others.
 void fetch_machine::take_look(std::span<reply> replies) {
   if (rules_.bare) {
     stamp_ = tenant_stamp::nobodys();
-    take_value(replies.back(), for_ever);
-    return;
+  } else if (look_.stamp) {
+    const reply& stamp = replies[*look_.stamp];
+    stamp_ = stamp.is_nil() ? std::nullopt : tenant_stamp::parse(stamp.str());
+  } else {
+    stamp_ = known_;
   }
-  const reply& stamp = replies.back();
-  stamp_ = stamp.is_nil() ? std::nullopt : tenant_stamp::parse(stamp.str());
-  reply& value = replies[replies.size() - 2];
-  take_value(value, want_life_ ? life_of(replies[replies.size() - 3]) : for_ever);
+  take_value(replies[look_.value], look_.life ? life_of(replies[*look_.life]) : for_ever);
 }
 
 void fetch_machine::take_value(reply& value, std::int64_t life) {
   header_.reset();
   tags_current_ = soft_moved_ = unusable_ = false;
+  tags_now_.clear();
   found_ = {};
   if (value.is_nil()) return;
   if (value.is_error()) {
@@ -125,17 +137,19 @@ fetch_machine::standing fetch_machine::judge() const {
 request fetch_machine::read_tags() const {
   std::vector<std::string> words{"MGET"};
   for (const stamped_tag& each : header_->tags) words.push_back(tag_stamp_key(key_.tenant(), each.name));
-  return request::of(std::move(words));
+  request one = request::of(std::move(words));
+  return rules_.near ? std::move(one).tracked() : one;
 }
 
 /// False where the value is dead. Otherwise it is current, or stale where a soft token has moved.
 bool fetch_machine::take_tags(const reply& stamps) {
   for (std::size_t i = 0; i < header_->tags.size(); ++i) {
     const reply& each = stamps[i];
-    const auto now = each.is_nil() ? std::nullopt : tag_stamp::parse(each.str());
+    auto now = each.is_nil() ? std::nullopt : tag_stamp::parse(each.str());
     const tag_stamp& then = header_->tags[i].stamp;
     if (!now || now->hard() != then.hard()) return false;
     if (now->soft() != then.soft()) soft_moved_ = true;
+    tags_now_.push_back(std::move(now));
   }
   tags_current_ = true;
   if (!soft_moved_) {
@@ -147,7 +161,7 @@ bool fetch_machine::take_tags(const reply& stamps) {
 fetch_step fetch_machine::answered(std::span<reply> replies, time_point now) {
   const bool looks = asking_ == asking::value || asking_ == asking::second_look;
   for (std::size_t i = 0; i < replies.size(); ++i) {
-    const bool is_value = looks && i + (rules_.bare ? 1U : 2U) == replies.size();
+    const bool is_value = looks && i + look_.count() == replies.size() + look_.value;
     if (!replies[i].is_error() || (is_value && is_wrong_type(replies[i]))) continue;
     return unanswered(server_error{requests_[i].name(), replies[i].error_text()});
   }
@@ -156,7 +170,7 @@ fetch_step fetch_machine::answered(std::span<reply> replies, time_point now) {
       take_look(replies);
       return use();
     case asking::tags:
-      if (!take_tags(replies.front())) return take_lease();
+      if (!take_tags(replies.front())) return go_on_to_load();
       return use();
     case asking::new_stamp:
       return take_new_stamp(replies.front());
@@ -177,7 +191,7 @@ fetch_step fetch_machine::answered(std::span<reply> replies, time_point now) {
     case asking::release:
       return answer(fetch_source::computed);
     case asking::second_look:
-      take_look(replies);
+      take_look(replies.last(look_.count()));
       return settle(judge());
     case asking::second_look_at_tags:
       return settle(take_tags(replies.front()) ? judge() : standing::dead);
@@ -225,12 +239,23 @@ fetch_step fetch_machine::use() {
     case standing::none:
       break;
   }
-  return take_lease();
+  return go_on_to_load();
 }
+
+/// A stamp that was only known will not do for that.
+fetch_step fetch_machine::go_on_to_load() { return known_ ? begin() : take_lease(); }
 
 bool fetch_machine::has_candidate() const {
   const standing how = judge();
   return (how == standing::fresh || how == standing::stale) && !header_->absent;
+}
+
+/// The value may have been replaced since its life was read, so that its own ttl counts as well.
+std::int64_t fetch_machine::fresh_for() const noexcept {
+  if (life_ == for_ever) return for_ever;
+  std::int64_t left = life_ - header_->stale.count() - refresh_below_.value_or(0);
+  if (header_->ttl.count() > 0) left = std::min(left, header_->ttl.count() - refresh_below_.value_or(0));
+  return std::max<std::int64_t>(left, 0);
 }
 
 /// With XFetch the time is drawn once for each fetch: the later in the value's life, the likelier.
@@ -253,9 +278,10 @@ fetch_step fetch_machine::decoded(bool usable) {
   }
   if (!usable) {
     unusable_ = true;
-    return take_lease();
+    return go_on_to_load();
   }
   if (refreshed_ || !refresh_due()) return answer(fetch_source::redis);
+  if (known_) return begin();
   refreshing_ = true;
   return take_lease();
 }

@@ -33,10 +33,11 @@ struct fetch_rules {
   std::chrono::milliseconds failure_throttle{1000};
   std::uint32_t version = 0;
   bool bare = false;  // values are bytes alone, and have no stamps
+  bool near = false;  // what is read is kept in memory
 
   [[nodiscard]] bool refreshes() const noexcept { return refresh_ahead > 0 || refresh_beta > 0; }
   /// Whether the life that Redis gives a value has to be read with it.
-  [[nodiscard]] bool needs_life() const noexcept { return stale_for.count() > 0 || refreshes(); }
+  [[nodiscard]] bool needs_life() const noexcept { return stale_for.count() > 0 || refreshes() || near; }
 };
 
 /// What the driver does next. Each is answered by the member named behind it.
@@ -99,7 +100,10 @@ class fetch_machine {
   /// `may_wait`: false inside of a loader, which holds a lease itself.
   fetch_machine(const key& k, const fetch_rules& rules, bool may_wait);
 
-  [[nodiscard]] fetch_step begin();
+  [[nodiscard]] fetch_step begin() { return begin(std::nullopt); }
+  /// With the stamp of the tenant as it was known before, which is as good as one read now for who keeps values in
+  /// memory. It is read when anything but a fresh value is found.
+  [[nodiscard]] fetch_step begin(std::optional<tenant_stamp> known);
   /// Without a look at Redis, for which there is this reason, together with the others of its process under this
   /// identity.
   [[nodiscard]] fetch_step begin_apart(std::string identity, const error& why);
@@ -134,6 +138,9 @@ class fetch_machine {
 
   /// True while nothing was found out yet that would lead to a lease.
   [[nodiscard]] bool still_looking() const noexcept { return asking_ == asking::value || asking_ == asking::tags; }
+  /// What the requests ask for: the value and the stamp of its tenant, or the stamps of its tags.
+  [[nodiscard]] bool asks_for_value() const noexcept { return asking_ == asking::value; }
+  [[nodiscard]] bool asks_for_tags() const noexcept { return asking_ == asking::tags; }
   /// Whether the requests ask for a lease, and for which.
   [[nodiscard]] bool asks_for_lease() const noexcept { return asking_ == asking::lease; }
   [[nodiscard]] std::string asked_lease() const { return token_ + ' ' + std::string{stamp_->str()}; }
@@ -148,6 +155,22 @@ class fetch_machine {
   /// Then: what is left of its life at most, in ms. Ends the fetch with that value.
   [[nodiscard]] std::int64_t refresh_below() const noexcept { return refresh_below_.value_or(0); }
   fetch_step leave_refreshing() { return answer(fetch_source::redis); }
+
+  /// True while a value is written.
+  [[nodiscard]] bool stores() const noexcept { return asking_ == asking::store; }
+  /// The tenant's stamp as it was read, unless it was known.
+  [[nodiscard]] const std::optional<tenant_stamp>& stamp() const noexcept { return stamp_; }
+  [[nodiscard]] bool knew_stamp() const noexcept { return known_.has_value(); }
+  /// Of the value at hand.
+  [[nodiscard]] const std::optional<envelope_header>& header() const noexcept { return header_; }
+  /// The stamps of its tags as they were read, in their order.
+  [[nodiscard]] const std::vector<std::optional<tag_stamp>>& tags_now() const noexcept { return tags_now_; }
+  /// True when it was read by the first request, was found fresh, and is not to be refreshed.
+  [[nodiscard]] bool looked_and_found() const noexcept {
+    return source_ == fetch_source::redis && still_looking() && !refreshing_ && !last_look_ && !refreshed_;
+  }
+  /// Then: for how long it stays so, in ms.
+  [[nodiscard]] std::int64_t fresh_for() const noexcept;
 
   /// The value that a loader may be shown: stale, or about to be.
   [[nodiscard]] bool has_candidate() const;
@@ -205,7 +228,15 @@ class fetch_machine {
   enum class last_resort : unsigned char { give_up, load, wait };
 
   fetch_step ask(asking what, std::vector<request> requests);
-  std::vector<request> look();
+  std::vector<request> look(bool tracked = false);
+  /// Where the parts of a look are among its requests.
+  struct places {
+    std::size_t value = 0;
+    std::optional<std::size_t> life = {};
+    std::optional<std::size_t> stamp = {};
+
+    [[nodiscard]] std::size_t count() const noexcept { return 1U + (life ? 1U : 0U) + (stamp ? 1U : 0U); }
+  };
   void take_look(std::span<reply> replies);
   void take_value(reply& value, std::int64_t life);
   [[nodiscard]] standing judge() const;
@@ -214,6 +245,7 @@ class fetch_machine {
   [[nodiscard]] bool refresh_due();
 
   fetch_step use();
+  fetch_step go_on_to_load();
   fetch_step take_lease();
   fetch_step take_new_stamp(const reply& before);
   fetch_step leased(std::span<reply> replies, time_point now);
@@ -242,8 +274,10 @@ class fetch_machine {
 
   std::vector<request> requests_;
   asking asking_ = asking::value;
+  places look_;
 
   std::optional<tenant_stamp> stamp_;
+  std::optional<tenant_stamp> known_;      // and not read
   std::optional<tenant_stamp> new_stamp_;  // proposed where there is none
   std::string bytes_;
   std::optional<envelope_header> header_;  // of bytes_
@@ -253,6 +287,7 @@ class fetch_machine {
   bool want_life_;
   bool tags_current_ = false;                       // looked at one by one
   bool soft_moved_ = false;                         // of a tag
+  std::vector<std::optional<tag_stamp>> tags_now_;  // looked at one by one
   bool unusable_ = false;                           // a fresh value that cannot be decoded
   bool refreshing_ = false;                         // the value at hand is fresh
   bool only_refresh_ = false;                       // and else there is nothing to do

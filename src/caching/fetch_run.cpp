@@ -42,9 +42,11 @@ task<looked_up> look_only(cache_state& on, face how, key k) {
   try {
     while (session.looks()) {
       on.check_breaker();
-      auto sent = send(on, how, session.by(), session.machine.requests());
-      std::vector<reply> replies = co_await std::move(sent);
-      session.looked(std::move(replies));
+      session.announce();
+      auto sending = send(on, how, session.by(), session.machine.requests());
+      answers all = co_await std::move(sending);
+      session.looked(std::move(all));
+      if (session.step == fetch_step::decode) session.decode();  // which may have to look again
     }
   } catch (const error&) {
     on.count(cache_event::read_failure);

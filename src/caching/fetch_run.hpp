@@ -49,7 +49,7 @@ class fetch_group {
   struct asked;
 
   asked begin_asking();
-  void end_asking(const asked& who, std::vector<reply> replies);
+  void end_asking(const asked& who, answers all);
   void fail_asking(const asked& who, const error& why);
   bool begin_round(const std::shared_ptr<const any_async_loader>& load, const any_batch_loader& load_all);
   void settle_all();

@@ -34,7 +34,7 @@ fetch_session::~fetch_session() {
 void fetch_session::begin() {
   const std::uint64_t undelivered = on_.undelivered().concerning(key_);
   if (undelivered == 0) {
-    step = machine.begin();
+    step = machine.begin(on_.near() != nullptr ? on_.near()->known_stamp(key_) : std::nullopt);
   } else {
     step = machine.begin_apart("after " + std::to_string(undelivered),
                                {errc::unreachable, execution::not_sent, "an invalidation is not delivered yet"});
@@ -43,6 +43,7 @@ void fetch_session::begin() {
 
 /// To be called before the requests are sent: the flight has to be there as soon as its lease can be seen by others.
 void fetch_session::announce() {
+  announce_near();
   if (!machine.asks_for_lease()) return;
   withdraw();
   announced_ = on_.under_way().announce(key_.str(), machine.asked_lease());
@@ -104,11 +105,16 @@ void fetch_session::follow(std::shared_ptr<flight> load, const fetch_machine& of
                                  of.waits_since().value_or(clock::now()));
 }
 
-void fetch_session::answered(std::vector<reply> replies) {
+void fetch_session::answered(answers all) {
+  const bool asked_for_stamp = machine.asks_for_value() && !machine.knew_stamp() && !on_.rules().bare;
+  const bool asked_for_tags = machine.asks_for_tags();
   const bool asked_for_lease = machine.asks_for_lease();
   const bool ended_load = machine.ends_load();
   const error* const before = machine.failure().get();
-  step = machine.answered(replies, clock::now());
+  writing_.reset();
+  if (ticket_) ticket_->tracked = ticket_->tracked && all.tracked;
+  step = machine.answered(all.replies, clock::now());
+  note_near(asked_for_stamp, asked_for_tags);
   if (machine.failure().get() != before) on_.count(ended_load ? cache_event::store_failure : cache_event::read_failure);
   if (asked_for_lease && !machine.holds_lease()) withdraw();
   const auto found = machine.take_findings();
@@ -116,7 +122,27 @@ void fetch_session::answered(std::vector<reply> replies) {
   if (found.defect) on_.count(cache_event::undecodable);
 }
 
+/// What is read from now on is kept only where nothing is heard of it until then.
+void fetch_session::announce_near() {
+  if (machine.stores()) writing_.emplace(std::vector<std::string>{key_.str()});
+  near_cache* const near = on_.near();
+  if (near == nullptr) return;
+  if (machine.asks_for_value()) {
+    ticket_ = near->begin(key_);
+    ticket_->tracked = on_.undelivered().concerning(key_) == 0;  // after the ticket: what is queued later evicts
+  }
+  if (ticket_ && machine.asks_for_tags()) near->begin_tags(*ticket_, key_, machine.header()->tags);
+}
+
+/// What was asked for of stamps, by the ticket's request.
+void fetch_session::note_near(bool stamp, bool tags) {
+  if (!ticket_ || !ticket_->tracked) return;
+  if (stamp && machine.stamp() && !machine.redis_failed()) on_.near()->note_stamp(*ticket_, key_, *machine.stamp());
+  if (tags && machine.header()) on_.near()->note_tags(*ticket_, key_, machine.header()->tags, machine.tags_now());
+}
+
 void fetch_session::unanswered(const error& why) {
+  writing_.reset();
   // The lease may be taken later than this, and say of an old load that it is current.
   if (machine.asks_for_lease() && announced_) on_.under_way().leave(key_.str(), announced_);
   on_.count(machine.ends_load() ? cache_event::store_failure : cache_event::read_failure);
@@ -124,8 +150,15 @@ void fetch_session::unanswered(const error& why) {
 }
 
 void fetch_session::decode() {
-  value_ = machine.absent() ? nullptr : on_.decode(machine.payload());
+  const bool tracked = ticket_ && ticket_->tracked;
+  value_ = tracked && !machine.absent() ? on_.near()->read_by_others(key_, *machine.header()) : nullptr;
+  const bool kept = value_ != nullptr;
+  if (!kept && !machine.absent()) value_ = on_.decode(machine.payload());
+  const std::size_t size = machine.payload().size();
   step = machine.decoded(machine.absent() || value_ != nullptr);
+  if (!tracked || kept || step != fetch_step::answer || !machine.looked_and_found()) return;
+  on_.near()->keep(*ticket_, key_,
+                   {.value = value_, .header = *machine.header(), .life = machine.fresh_for(), .payload = size});
 }
 
 void fetch_session::board() {
@@ -189,13 +222,12 @@ void fetch_session::take_step(const any_loader& load) {
 
 task<void> fetch_session::async_ask() {
   std::optional<error> failed;
-  std::vector<reply> replies;
   try {
     on_.check_breaker();
     announce();
-    auto sent = on_.async_send(by_, machine.requests());
-    replies = co_await std::move(sent);
-    answered(std::move(replies));
+    auto sending = on_.async_send(by_, machine.requests());
+    answers all = co_await std::move(sending);
+    answered(std::move(all));
   } catch (const error& why) {
     failed.emplace(why);
   }
@@ -320,16 +352,16 @@ fetched fetch_session::end() {
   return result();
 }
 
-void fetch_session::looked(std::vector<reply> replies) {
+void fetch_session::looked(answers all) {
+  const std::vector<reply>& replies = all.replies;
   for (std::size_t i = 0; i < replies.size(); ++i) {
     if (!replies[i].is_error() || replies[i].error_text().starts_with("WRONGTYPE")) continue;
     throw server_error{machine.requests()[i].name(), replies[i].error_text()};
   }
-  answered(std::move(replies));
+  answered(std::move(all));
 }
 
 looked_up fetch_session::end_looking() {
-  if (step == fetch_step::decode) decode();
   if (step == fetch_step::ask && machine.refreshing()) step = fetch_step::answer;  // fresh, if not for long
   count_end();
   if (step != fetch_step::answer) return {};

@@ -70,7 +70,7 @@ class fetch_session {
 
   // The parts of a step, for who drives several.
   void announce();
-  void answered(std::vector<reply> replies);
+  void answered(answers all);
   void unanswered(const error& why);
   void decode();
   void board();
@@ -82,7 +82,7 @@ class fetch_session {
   /// True while nothing was found out yet that would lead to a load.
   [[nodiscard]] bool looks() const noexcept { return step == fetch_step::ask && machine.still_looking(); }
   /// Of one that only looks: takes the replies, or throws the error among them.
-  void looked(std::vector<reply> replies);
+  void looked(answers all);
   [[nodiscard]] looked_up end_looking();
   [[nodiscard]] const caller& by() const noexcept { return by_; }
   [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
@@ -104,6 +104,8 @@ class fetch_session {
   [[nodiscard]] load_context context(bool holds_thread);
   task<void> async_ask();
   void uncount_begin() noexcept;
+  void announce_near();
+  void note_near(bool stamp, bool tags);
   [[nodiscard]] std::shared_ptr<flight> led() const { return machine.leads() ? joined_ : own_; }
   /// Whether it is to be loaded by a thread that is not known yet.
   [[nodiscard]] bool may_leave() const noexcept;
@@ -134,6 +136,8 @@ class fetch_session {
   std::exception_ptr fault_;
   std::shared_ptr<const error> refusal_;  // of the codec
   std::optional<wakeups::waiter> waiter_;
+  std::optional<near_ticket> ticket_;
+  std::optional<near_write> writing_;
 };
 
 }  // namespace tenantry::detail

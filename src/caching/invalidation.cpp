@@ -1,4 +1,5 @@
 #include "caching/invalidation_queue.hpp"
+#include "caching/near_tracking.hpp"
 #include "caching/request.hpp"
 #include "caching/scripts.hpp"
 #include "caching/stamp.hpp"
@@ -94,6 +95,7 @@ task<void> async_try_once(caller by, request what) {
 }
 
 delivery send(const client& redis, undelivered if_away, detail::invalidation what) {
+  const detail::near_write writing{what.written};
   tries all{redis, what};
   for (bool done = false; !done;) {
     try {
@@ -109,6 +111,7 @@ delivery send(const client& redis, undelivered if_away, detail::invalidation wha
 }
 
 task<delivery> async_send(const client& redis, undelivered if_away, detail::invalidation what) {
+  const detail::near_write writing{what.written};
   tries all{redis, what};
   for (bool done = false; !done;) {
     std::exception_ptr failed;
@@ -129,7 +132,16 @@ task<delivery> async_send(const client& redis, undelivered if_away, detail::inva
 /// `how` makes a request with a new stamp.
 template <class How>
 detail::invalidation of(const tenant_id& tenant, const std::string& name, How how) {
-  return {.tenant = tenant, .key = {}, .name = name, .requests = [how] { return std::vector<request>{how()}; }};
+  return {.tenant = tenant, .key = {}, .name = name, .written = {detail::stamp_key(tenant)}, .requests = [how] {
+            return std::vector<request>{how()};
+          }};
+}
+template <class How>
+detail::invalidation of(const tag& what, const std::string& kind, How how) {
+  const std::string name = detail::tag_stamp_key(what.tenant(), what.name());
+  detail::invalidation all = of(what.tenant(), kind + name, how);
+  all.written.push_back(name);
+  return all;
 }
 detail::invalidation hard(const tenant_id& tenant) {
   return of(tenant, "invalidate " + tenant.str(), [tenant] { return new_stamp_of(tenant); });
@@ -138,12 +150,10 @@ detail::invalidation soft(const tenant_id& tenant) {
   return of(tenant, "expire " + tenant.str(), [tenant] { return new_soft_token_of(tenant); });
 }
 detail::invalidation hard(const tag& what) {
-  return of(what.tenant(), "invalidate " + detail::tag_stamp_key(what.tenant(), what.name()),
-            [what] { return new_stamp_of(what, "hard"); });
+  return of(what, "invalidate ", [what] { return new_stamp_of(what, "hard"); });
 }
 detail::invalidation soft(const tag& what) {
-  return of(what.tenant(), "expire " + detail::tag_stamp_key(what.tenant(), what.name()),
-            [what] { return new_stamp_of(what, "soft"); });
+  return of(what, "expire ", [what] { return new_stamp_of(what, "soft"); });
 }
 
 }  // namespace

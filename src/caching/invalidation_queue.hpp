@@ -28,8 +28,9 @@ namespace tenantry::detail {
 /// when the second arrives after another invalidation. So the requests are made anew each time.
 struct invalidation {
   tenant_id tenant;
-  std::string key;   // nothing where it concerns all of the tenant
-  std::string name;  // a later one of the same name stands for both
+  std::string key;                   // nothing where it concerns all of the tenant
+  std::string name;                  // a later one of the same name stands for both
+  std::vector<std::string> written;  // the names in Redis whose readers have to notice
   std::function<std::vector<request>()> requests;
 };
 

@@ -1,3 +1,4 @@
+#include "caching/near_tracking.hpp"
 #include "caching/sweep_machine.hpp"
 #include "engine/seam.hpp"
 
@@ -6,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <utility>
 #include <vector>
@@ -29,7 +31,11 @@ sweep_report run(const client& redis, detail::sweep_machine machine, const sweep
   exclusive_connection own = redis.exclusive();
   while (!machine.ended() && !how.stop.stop_requested()) {
     const auto begin = clock::now();
-    machine.on(own.execute_all(machine.next()));
+    const std::vector<command> step = machine.next();
+    std::optional<detail::near_write> removing{machine.removing()};
+    const std::vector<reply> answers = own.execute_all(step);
+    removing.reset();
+    machine.on(answers);
     if (how.on_progress) how.on_progress(machine.report());
     if (const auto rest = machine.pause(clock::now() - begin); rest.count() > 0) pause(rest, how.stop);
   }
@@ -40,8 +46,11 @@ task<sweep_report> async_run(const client& redis, detail::sweep_machine machine,
   async_exclusive_connection own = redis.async_exclusive();
   while (!machine.ended() && !how.stop.stop_requested()) {
     const auto begin = clock::now();
-    auto asked = own.async_execute_all(machine.next());
+    std::vector<command> step = machine.next();
+    std::optional<detail::near_write> removing{machine.removing()};
+    auto asked = own.async_execute_all(std::move(step));
     const std::vector<reply> answers = co_await std::move(asked);
+    removing.reset();
     machine.on(answers);
     if (how.on_progress) how.on_progress(machine.report());
     const auto now = clock::now();

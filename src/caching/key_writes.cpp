@@ -23,7 +23,8 @@ std::string decimal(std::chrono::milliseconds span) { return std::to_string(span
 /// Errors: also those of the server's error replies.
 task<std::vector<reply>> ask(cache_state& on, face how, const caller& by, std::vector<request> requests) {
   auto sent = send(on, how, by, requests);
-  std::vector<reply> replies = co_await std::move(sent);
+  answers all = co_await std::move(sent);
+  std::vector<reply> replies = std::move(all.replies);
   for (std::size_t i = 0; i < replies.size(); ++i) {
     if (replies[i].is_error()) throw server_error{requests[i].name(), replies[i].error_text()};
   }
@@ -92,19 +93,23 @@ task<void> put_now(cache_state& on, face how, key k, any_value value) {
   const auto names = value_names(k);
   requests.push_back(request::run(scripts::put(), {names[0], names[1], names[2]},
                                   {sealed(on, k, value, outcome, under), decimal(life)}));
+  const near_write writing{{k.str()}};
   auto storing = ask(on, how, by, std::move(requests));
   co_await std::move(storing);
 }
 
 invalidation of_key(const key& k, const std::string& kind, std::vector<request> requests) {
-  return {.tenant = k.tenant(), .key = k.str(), .name = kind + k.str(), .requests = [all = std::move(requests)] {
-            return all;
-          }};
+  return {.tenant = k.tenant(),
+          .key = k.str(),
+          .name = kind + k.str(),
+          .written = {k.str()},
+          .requests = [all = std::move(requests)] { return all; }};
 }
 
 /// Sends it, or queues it where that may be. The first request decides.
 task<delivery> deliver(cache_state& on, face how, invalidation what) {
   const bool may_queue = on.options().undelivered == undelivered::queue;
+  const near_write writing{what.written};  // until it is queued, if it is
   std::optional<error> failed;
   std::exception_ptr as_thrown;
   try {
@@ -112,8 +117,8 @@ task<delivery> deliver(cache_state& on, face how, invalidation what) {
     const caller by = on.through(what.tenant);
     const std::vector<request> requests = what.requests();
     auto sent = send(on, how, by, requests);
-    const std::vector<reply> replies = co_await std::move(sent);
-    if (replies[0].is_error()) throw server_error{requests[0].name(), replies[0].error_text()};
+    const answers all = co_await std::move(sent);
+    if (all.replies[0].is_error()) throw server_error{requests[0].name(), all.replies[0].error_text()};
     on.undelivered().note(what);
     co_return delivery::done;
   } catch (const error& why) {
@@ -174,6 +179,7 @@ task<bool> put(cache_state& on, face how, key k, any_value value, load_ticket ti
   requests.push_back(request::of("GET", stamp_key(tenant)));
   requests.push_back(request::run(scripts::store(), value_names(k),
                                   {ticket.lease, sealed(on, k, value, outcome, under), decimal(life)}));
+  const near_write writing{{k.str()}};
   auto asked = ask(on, how, by, std::move(requests));
   const std::vector<reply> replies = co_await std::move(asked);
   const reply& now = replies[replies.size() - 2];

@@ -26,6 +26,13 @@ class request {
     return request{&what, count, std::move(keys)};
   }
 
+  /// The same, and the server is to say when what it reads has changed.
+  [[nodiscard]] request tracked() && {
+    tracked_ = true;
+    return std::move(*this);
+  }
+  [[nodiscard]] bool is_tracked() const noexcept { return tracked_; }
+
   [[nodiscard]] bool is_script() const noexcept { return script_ != nullptr; }
   [[nodiscard]] command encoded(bool whole) const {
     std::vector<std::string_view> words;
@@ -52,6 +59,7 @@ class request {
   const script* script_;
   std::size_t keys_;
   std::vector<std::string> words_;
+  bool tracked_ = false;
 };
 
 }  // namespace tenantry::detail

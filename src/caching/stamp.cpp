@@ -5,6 +5,7 @@
 #include <tenantry/detail/schema_args.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 namespace tenantry::detail {
@@ -13,12 +14,19 @@ namespace {
 
 constexpr std::string_view alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
+/// Each fetch looks at a hundred characters of stamps.
+constexpr auto in_alphabet = [] {
+  std::array<bool, 256> all{};
+  for (const char each : alphabet) all[static_cast<unsigned char>(each)] = true;
+  return all;
+}();
+
 /// Tokens separated by dots.
 bool is_stamp(std::string_view text, std::size_t size) noexcept {
   if (text.size() != size) return false;
   for (std::size_t i = 0; i < size; ++i) {
     const bool separator = i % (token_size + 1) == token_size;
-    if (separator ? text[i] != '.' : alphabet.find(text[i]) == std::string_view::npos) return false;
+    if (separator ? text[i] != '.' : !in_alphabet[static_cast<unsigned char>(text[i])]) return false;
   }
   return true;
 }

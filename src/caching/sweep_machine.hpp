@@ -53,6 +53,10 @@ class sweep_machine {
   [[nodiscard]] bool ended() const noexcept { return report_.complete; }
   /// What to send next, in one go. Not after the end.
   [[nodiscard]] std::vector<command> next();
+  /// The names that this removes.
+  [[nodiscard]] std::vector<std::string> removing() const {
+    return action_ == sweep_action::remove ? found_ : std::vector<std::string>{};
+  }
   /// All replies to that. Errors: server_error for the first that is an error; unexpected_reply.
   void on(std::span<const reply> replies);
   /// How much later than at once the next step is due, when this one took so long with all that belongs to it.

@@ -11,6 +11,7 @@ wakeups::~wakeups() {
     connection_->abandon();
     static_cast<void>(connection_.release());  // it is the parent's
   }
+  if (connection_) push_connection::end(std::move(connection_));
 }
 
 std::shared_ptr<wakeups> wakeups::of(const client& redis) {

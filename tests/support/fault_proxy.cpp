@@ -146,6 +146,14 @@ void fault_proxy::apply(const faults& what, reach which) {
   for (const flow direction : directions) apply(direction, what, which);
 }
 
+void fault_proxy::apply_to(std::uint16_t seen_from, flow direction, const faults& what) {
+  change([&] {
+    for (const auto& each : connections_) {
+      if (port_of(each->server) == seen_from) each->way[index(direction)].now = what;
+    }
+  });
+}
+
 void fault_proxy::heal() {
   apply(faults{});
   change([this] {

@@ -63,6 +63,8 @@ class fault_proxy {
   void apply(flow direction, const faults& what, reach which = reach::all);
   /// The same for both directions.
   void apply(const faults& what, reach which = reach::all);
+  /// The same for one open connection: the one that the server sees as coming from this port (`addr` of CLIENT LIST).
+  void apply_to(std::uint16_t seen_from, flow direction, const faults& what);
   /// No faults any more, and new connections are accepted.
   void heal();
 

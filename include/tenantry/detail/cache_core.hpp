@@ -12,6 +12,7 @@
 #include <tenantry/undelivered.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -29,6 +30,8 @@ using any_value = std::shared_ptr<const void>;
 struct value_codec {
   std::function<any_value(std::string_view)> decode;
   std::function<std::string(const void*)> encode;
+  /// How much memory a value takes, whose bytes in Redis are so many.
+  std::function<std::size_t(const void*, std::size_t)> memory;
 };
 
 using any_loader = std::function<any_value(const key&, load_context&)>;
@@ -42,6 +45,7 @@ struct looked_up {
 };
 
 class cache_state;
+class near_cache;
 
 class TENANTRY_EXPORT cache_core {
  public:
@@ -50,6 +54,11 @@ class TENANTRY_EXPORT cache_core {
   ~cache_core();
   cache_core(const cache_core&) = delete;
   cache_core& operator=(const cache_core&) = delete;
+
+  /// The value of this key in memory, if it is there. Errors: error (recursive_load) inside of this key's own load.
+  [[nodiscard]] near_hit find_near(const key& k) const { return near_ == nullptr ? near_hit{} : look_near(k); }
+  [[nodiscard]] near_hit find_near(const key& k, const load_chain* inside) const;
+  [[nodiscard]] bool has_near() const noexcept { return near_ != nullptr; }
 
   /// `anywhere` is the same loader, where it may run after this call; or nothing.
   fetched fetch(const key& k, const any_loader& here, const std::shared_ptr<const any_async_loader>& anywhere);
@@ -79,9 +88,33 @@ class TENANTRY_EXPORT cache_core {
   bool close(std::chrono::milliseconds patience);
 
   [[nodiscard]] cache_stats stats() const noexcept;
+  [[nodiscard]] tenantry::near_stats near_stats() const;
 
  private:
+  [[nodiscard]] near_hit look_near(const key& k) const;
+
   std::unique_ptr<cache_state> state_;
+  near_cache* near_;  // of the state, or nothing
+};
+
+/// What of several keys is in memory, and which ones have to be fetched.
+class near_hits {
+ public:
+  near_hits(const cache_core& core, std::span<const key> keys) : hits_(keys.size()) {
+    if (!core.has_near()) missing_.assign(keys.begin(), keys.end());
+    for (std::size_t i = 0; i < keys.size() && core.has_near(); ++i) {
+      hits_[i] = core.find_near(keys[i]);
+      if (!hits_[i].found) missing_.push_back(keys[i]);
+    }
+  }
+
+  [[nodiscard]] const std::vector<key>& missing() const noexcept { return missing_; }
+  [[nodiscard]] std::size_t size() const noexcept { return hits_.size(); }
+  near_hit& operator[](std::size_t i) noexcept { return hits_[i]; }
+
+ private:
+  std::vector<near_hit> hits_;
+  std::vector<key> missing_;
 };
 
 }  // namespace tenantry::detail

@@ -9,6 +9,7 @@
 #include <tenantry/task.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -142,6 +143,13 @@ value_codec codec_for() {
           },
           .encode = [codec = Codec{}](const void* value) -> std::string {
             return codec.encode(*static_cast<const T*>(value));
+          },
+          .memory = [codec = Codec{}](const void* value, std::size_t encoded) -> std::size_t {
+            if constexpr (requires(const T& one) { std::size_t{codec.memory(one)}; }) {
+              return codec.memory(*static_cast<const T*>(value));
+            } else {
+              return sizeof(T) + encoded;
+            }
           }};
 }
 

@@ -1,0 +1,150 @@
+// Near caches in moments that come rarely: what was noted by one step of a fetch and is used by a later one.
+
+#include "caching/cache_state.hpp"
+#include "caching/fetch_session.hpp"
+#include "support/cache_rig.hpp"
+#include "support/concurrency.hpp"
+#include "support/kpi.hpp"
+#include "support/near_rig.hpp"
+#include "support/redis_probe.hpp"
+
+#include <tenantry/cache.hpp>
+#include <tenantry/catalog.hpp>
+#include <tenantry/client.hpp>
+#include <tenantry/executor.hpp>
+#include <tenantry/invalidator.hpp>
+#include <tenantry/json_codec.hpp>
+#include <tenantry/task.hpp>
+#include <tenantry/testing/redis_server.hpp>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+namespace {
+
+namespace tn = tenantry;
+using namespace std::chrono_literals;
+using support::acme;
+using support::comes_near;
+using support::eventually;
+using support::gateway_health;
+using support::is_near;
+using support::kpi;
+using support::near_by;
+using support::portfolio_kpi;
+using support::redis_rig;
+using support::tracks;
+
+tn::detail::value_codec codec() { return tn::detail::codec_for<kpi, tn::json_codec<kpi>>(); }
+
+/// The steps of a fetch up to the answer to what it asks.
+void ask(tn::detail::cache_state& of, tn::detail::fetch_session& fetch) {
+  fetch.announce();
+  fetch.answered(of.send(fetch.by(), fetch.machine.requests()));
+}
+
+}  // namespace
+
+TEST_CASE("near: a stamp that was known, and not read, is not noted as read") {
+  const support::must_end ends;
+  const redis_rig redis;
+  int made = 480;
+  tn::cache<kpi> cache{redis.client, near_by(), [&] { return kpi{made, "made"}; }};
+  REQUIRE(tracks(cache));
+  const tn::key kept = portfolio_kpi(acme);
+  const tn::key absent = gateway_health(acme, 1);
+  (void)cache.fetch(kept);
+  REQUIRE(comes_near(cache, kept));
+
+  tn::detail::cache_state other{redis.client, near_by(), codec()};
+  tn::detail::fetch_session fetch{other, absent, tn::detail::fetcher::outside};
+  fetch.begin();  // it knows the stamp that is in memory
+  REQUIRE(fetch.machine.knew_stamp());
+  const tn::client elsewhere{redis_rig::server().url()};
+  made = 500;
+  const auto before = cache.near_stats().invalidations;
+  tn::invalidator{elsewhere, tn::catalog{portfolio_kpi}}.invalidate(acme);
+  REQUIRE(eventually([&] { return cache.near_stats().invalidations > before; }));
+  ask(other, fetch);  // and goes on when all that is over
+  CHECK(cache.fetch(kept)->property_count == 500);
+}
+
+TEST_CASE("near: get finds a fresh value that is due for a refresh, whatever is known of its stamp") {
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::cache<kpi> cache{redis.client, near_by({.ttl = 100s, .refresh_ahead = 0.001})};
+  REQUIRE(tracks(cache));
+  const tn::key k = portfolio_kpi(acme);
+  cache.put(k, {1, "put"});
+  REQUIRE(eventually([&] { return redis.pttl(k) < 99'800; }));  // due, and fresh for long
+  for (int i = 0; i < 3; ++i) CHECK(cache.get(k).has_value());
+  CHECK(tn::sync_wait(cache.async_get(k)).has_value());
+}
+
+TEST_CASE("near: what is read where tracking is refused is not kept, though the connection was tracked before") {
+  support::need_redis();
+  const support::must_end ends;
+  const tn::testing::redis_server server;
+  const tn::client root{server.url()};
+  root.execute("ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all");
+  auto how = tn::client_options::from_url(server.url());
+  how.username = "app";
+  how.password = "secret";
+  const tn::client redis{how};
+  tn::cache<kpi> cache{redis, near_by()};
+  REQUIRE(tracks(cache));
+  const tn::key k = portfolio_kpi(acme);
+  cache.put(k, {1, "put"});
+  REQUIRE(comes_near(cache, k));  // the lane is tracked
+  root.execute("ACL", "SETUSER", "app", "-client|tracking");
+  root.execute("CLIENT", "KILL", "TYPE", "pubsub");
+  REQUIRE(eventually([&] { return cache.near_stats().flushes_push_lost > 0; }));
+  REQUIRE(eventually([&] { return cache.near_stats().tracking; }));  // it listens again; the lane tells nobody
+  for (int i = 0; i < 5; ++i) CHECK(cache.get(k)->source() == tn::source::redis);
+}
+
+TEST_CASE("near: while an invalidation is queued nothing that it concerns is kept, by fetches from before either") {
+  support::need_redis();
+  const support::must_end ends;
+  const tn::testing::redis_server server;
+  const tn::client redis{server.url()};
+  const tn::cache_options options = near_by({.undelivered = tn::undelivered::queue});
+  tn::cache<kpi> cache{redis, options};
+  REQUIRE(tracks(cache));
+  const tn::key k = portfolio_kpi(acme);
+  cache.put(k, {480, "put"});
+  tn::detail::cache_state other{redis, options, codec()};
+  tn::detail::fetch_session fetch{other, k, tn::detail::fetcher::outside};
+  fetch.begin();  // nothing is queued yet
+  const tn::client root{server.url()};
+  root.execute("REPLICAOF", "127.0.0.1", 1);  // reads are answered, writes are refused
+  REQUIRE(cache.invalidate(k) == tn::delivery::queued);
+  REQUIRE(tracks(cache));
+  for (int looks = 0; looks < 3; ++looks) {  // as one who waited looks again
+    ask(other, fetch);
+    if (fetch.step == tn::detail::fetch_step::decode) fetch.decode();
+    CHECK_FALSE(other.near()->find(k).found);
+    fetch.step = fetch.machine.begin();
+  }
+  root.execute("REPLICAOF", "NO", "ONE");
+  CHECK(eventually([&] { return other.undelivered().size() == 0; }));
+  CHECK_FALSE(cache.get(k).has_value());
+}
+
+TEST_CASE("near: a cache may end on the I/O thread of its client") {
+  const support::must_end ends;
+  const redis_rig redis;
+  auto how = tn::client_options::from_url(redis_rig::server().url());
+  how.executor = tn::inline_executor();
+  const tn::client client{how};
+  const auto use = [&]() -> tn::task<int> {
+    tn::cache<kpi> cache{client, near_by(), [] { return kpi{7, "made"}; }};
+    auto fetching = cache.async_fetch(portfolio_kpi(acme));
+    const auto found = co_await std::move(fetching);  // goes on there
+    co_return found->property_count;
+  };
+  for (int i = 0; i < 3; ++i) CHECK(tn::sync_wait(use()) == 7);
+}
