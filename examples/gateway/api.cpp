@@ -1,5 +1,6 @@
 #include "api.hpp"
 
+#include "near_figures.hpp"
 #include "page_files.hpp"
 
 #include <tenantry/error.hpp>
@@ -199,6 +200,9 @@ tn::task<answer> api::for_tenant(const request& what, const tn::tenant_id& tenan
   co_return answer{std::move(made)};
 }
 
+static_assert(std::ranges::all_of(sources,
+                                  [](tn::source each) { return sources[static_cast<std::size_t>(each)] == each; }));
+
 void api::count(tn::source from) noexcept {
   by_source_[static_cast<std::size_t>(from)].fetch_add(1, std::memory_order_relaxed);
 }
@@ -268,11 +272,12 @@ tn::task<response> api::add_property(const tn::tenant_id& tenant, const std::str
 
 response api::stats() const {
   json hits;
-  for (std::size_t i = 0; i < by_source_.size(); ++i) {
-    hits[std::string{to_string(static_cast<tn::source>(i))}] = by_source_[i].load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    hits[std::string{to_string(sources[i])}] = by_source_[i].load(std::memory_order_relaxed);
   }
   return {.body = json{{"hits", hits},
                        {"latency_ms", {{"p50", latency_.quantile(0.5)}, {"p99", latency_.quantile(0.99)}}},
+                       {"near", staleness(of_)},
                        {"instance", how_.instance}}
                       .dump()};
 }
@@ -301,10 +306,10 @@ std::string api::metrics() const {
   page.add(latency_.quantile(0.5) / 1000, {{"quantile", "0.5"}})
       .add(latency_.quantile(0.99) / 1000, {{"quantile", "0.99"}});
   page.counter("gateway_cache_answers_total", "Values by where they came from.");
-  for (std::size_t i = 0; i < by_source_.size(); ++i) {
-    page.add(static_cast<double>(by_source_[i].load(std::memory_order_relaxed)),
-             {{"source", to_string(static_cast<tn::source>(i))}});
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    page.add(static_cast<double>(by_source_[i].load(std::memory_order_relaxed)), {{"source", to_string(sources[i])}});
   }
+  show_near(of_, page);
   page.counter("gateway_rate_limited_total", "Requests that were refused with 429.").add(static_cast<double>(limited_));
   page.counter("gateway_database_queries_total", "Queries for figures.");
   page.add(static_cast<double>(of_.database.queries()));

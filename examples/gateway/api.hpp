@@ -7,6 +7,7 @@
 #include "services.hpp"
 #include "telemetry.hpp"
 
+#include <tenantry/cached.hpp>
 #include <tenantry/task.hpp>
 #include <tenantry/tenant.hpp>
 
@@ -27,6 +28,9 @@ struct api_options {
   std::function<bool()> mqtt_connected = [] { return true; };
   std::function<void(metrics_page&)> more_metrics = [](metrics_page&) {};
 };
+
+inline constexpr std::array sources{tenantry::source::computed, tenantry::source::redis, tenantry::source::stale,
+                                    tenantry::source::near};
 
 /// Threads: `serve` from any; it runs on the client's executor.
 class api {
@@ -58,7 +62,7 @@ class api {
   const api_options how_;
   stream_counters streams_;
   latency latency_;
-  std::array<std::atomic<std::uint64_t>, 3> by_source_{};
+  std::array<std::atomic<std::uint64_t>, sources.size()> by_source_{};
   std::array<std::atomic<std::uint64_t>, 6> by_status_{};  // by hundreds
   std::atomic<std::uint64_t> limited_{0};
 };

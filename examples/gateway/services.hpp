@@ -5,6 +5,7 @@
 #include "store.hpp"
 
 #include <tenantry/cache.hpp>
+#include <tenantry/cache_options.hpp>
 #include <tenantry/catalog.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/event_log.hpp>
@@ -13,6 +14,8 @@
 #include <tenantry/rate_limiter.hpp>
 #include <tenantry/subscriber.hpp>
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -22,6 +25,10 @@ struct service_options {
   std::uint64_t limit = 100;  // requests a minute of a tenant and route
   unsigned instances = 1;     // that share it when Redis is away
 };
+
+/// What each cache keeps in the memory of the instance. Not of the health of gateways: it is put more often than read.
+inline constexpr tenantry::near_options in_memory{.max_bytes = std::size_t{16} << 20U,
+                                                  .max_age = std::chrono::seconds{10}};
 
 /// The database is asked on threads of its own only.
 struct services {

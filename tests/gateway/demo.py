@@ -25,7 +25,7 @@ def need(*programs):
             skip("the program " + each + " is not installed")
 
 
-def eventually(condition, what, seconds=20.0):
+def eventually(condition, what, seconds=20.0, pause=0.02):
     """The first true value of the condition; fails where there is none in time."""
     limit = time.monotonic() + seconds
     while True:
@@ -33,7 +33,7 @@ def eventually(condition, what, seconds=20.0):
         if value:
             return value
         assert time.monotonic() < limit, "did not happen within %g s: %s" % (seconds, what)
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 class Demo:
@@ -91,7 +91,7 @@ class Demo:
         return json.loads(body)
 
     def metric(self, name, instances):
-        """The sum of a metric over so many instances."""
+        """The sum of a metric over so many instances; of one of its lines, where the name has labels."""
         pages = {}
 
         def all_pages():
@@ -117,6 +117,19 @@ class Demo:
         self.publish("mbus/%s/%s/alarm" % (tenant, gateway),
                      *({"id": each, "severity": severity, "text": text, "at": int(at)} for each in ids))
         return at
+
+    def ask(self, path, tenant):
+        """Asks for the same as often as it is called."""
+        return lambda: self.json(path, tenant)
+
+
+WITHIN_LIMITS = {"seconds": 15.0, "pause": 0.2}  # of `eventually`: fewer requests than a tenant has for a route
+
+
+def from_memory(ask, what):
+    """The first answer that comes from the memory of an instance. Asked for twice it is there, once Redis tells of changes."""
+    return eventually(lambda: next((each for each in [ask()] if each["source"] == "near"), None), what + " comes from memory",
+                      **WITHIN_LIMITS)
 
 
 def bearer(tenant):

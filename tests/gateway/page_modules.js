@@ -1,7 +1,7 @@
 // Claims about the modules of the page, run inside the browser by page_test.py. Returns what does not hold: ["claim: detail"].
 
-const [{ EventStreamParser }, { ReconnectingStream }, { AlarmList, gapSentence }] = await Promise.all(
-  ['/event_stream.js', '/reconnecting_stream.js', '/alarms.js'].map((path) => import(path)));
+const [{ EventStreamParser }, { ReconnectingStream }, { AlarmList, gapSentence }, { MemoryBound, memorySentence }] = await Promise.all(
+  ['/event_stream.js', '/reconnecting_stream.js', '/alarms.js', '/memory.js'].map((path) => import(path)));
 
 const broken = [];
 const same = (claim, actual, expected) => {
@@ -128,5 +128,21 @@ alarm('w-1', 'warning');
 same('only the critical are announced', said, ['Critical alarm of gw-1: <b>text</b>']);
 const [word, picture] = ['.severity', 'use'].map((part) => list.firstChild.querySelector(part));
 same('severity is a word and a shape', [word.textContent, picture.getAttribute('href')], ['Warning', '#shape-warning']);
+
+// The bound of what comes from memory
+const memory = (p99, tracking = true) => ({ tracking, max_age_ms: 10_000, push_delay_ms: { p50: p99, p99 } });
+same('the bound is told', memorySentence(memory(2.3)), 'Answers from memory: at most 10 s behind, changes usually arrive within 3 ms.');
+same('no delay is claimed that was not measured', memorySentence(memory(null)), 'Answers from memory: at most 10 s behind.');
+same('memory that is off says so', memorySentence(memory(2.3, false)), 'Memory is off: the server announces nothing now.');
+const line = document.createElement('p');
+const bound = new MemoryBound(line);
+bound.stated({ instance: 'a', near: memory(1) });
+bound.answered('b');
+same('of an instance that said nothing another one is told', line.textContent, memorySentence(memory(1)));
+bound.stated({ instance: 'b', near: memory(1, false) });
+bound.stated({ instance: 'a', near: memory(5) });
+same('it is the bound of the instance that gave the figures', line.textContent, memorySentence(memory(1, false)));
+bound.clear();
+same('after a logout nothing is left', line.textContent, '');
 
 return broken;

@@ -55,6 +55,21 @@ def kpi(page):
     page.wait("document.querySelector('#chart svg title') && document.querySelector('#chart svg desc').textContent")
 
 
+@claim("the page shows where a value came from and how far it may be behind")
+def memory(page):
+    page.log_in("initech")
+    for _ in range(20):  # readings expire the figures again and again: asks more often than the page does by itself
+        answered = page.answers()
+        page.browser.run("dispatchEvent(new Event('online'))")
+        wait_until(lambda: page.answers() > answered, "the figures are asked for", 10)
+        shown = page.browser.run("const {textContent, title} = document.getElementById('kpi-source'); return [textContent, title]")
+        if shown[0] == "near":
+            break
+    check_equal(shown, ["near", "from the memory of the instance"], "the source and its explanation")
+    page.wait("/^Answers from memory: at most 10 s behind/.test(document.getElementById('kpi-memory').textContent)")
+    page.wait("/hit rate [0-9.]+ % of this page, [0-9.]+ % of all requests/.test(document.querySelector('#chart desc')?.textContent)", deadline=20)
+
+
 @claim("an alarm appears when it is published, and the critical ones are announced")
 def alarm(page):
     page.log_in("acme")
@@ -178,12 +193,13 @@ def logout(page):
     page.wait_for_each_once(names, 10)
     page.browser.open(page.gateway.url + "/")  # a reload stores the alarms
     page.wait_for_each_once(names, 10)
+    page.wait("document.getElementById('kpi-memory').textContent")
     page.browser.run("document.getElementById('burst').click(); document.getElementById('logout').click()")
     page.wait("document.getElementById('login').checkVisibility() && !document.getElementById('dashboard').checkVisibility()")
     page.wait("document.querySelector('#login [data-tenant=acme]')")
     left = page.browser.run("""return [sessionStorage.length, document.querySelectorAll('#alarms li, #chart *, #instances li').length,
-        ...['kpi-properties', 'kpi-error', 'burst-result'].map((id) => document.getElementById(id).textContent)]""")
-    check_equal(left, [0, 0, "–", "", ""], "what is left")
+        ...['kpi-properties', 'kpi-error', 'burst-result', 'kpi-memory'].map((id) => document.getElementById(id).textContent)]""")
+    check_equal(left, [0, 0, "–", "", "", ""], "what is left")
     check_equal(page.focused()["id"], "login-title", "the focus")
 
 
@@ -255,6 +271,7 @@ def redis(page):
     try:
         wait_until(lambda: json.loads(page.gateway.get("/healthz")[2])["redis"] == "down", "the server sees that Redis is down", 30)
         names += page.publish("initech", 6, 15, "redis")
+        page.wait("document.getElementById('kpi-memory').textContent === 'Memory is off: the server announces nothing now.'", deadline=30)
     finally:
         begin = time.monotonic()
         page.gateway.tell("start-redis")
@@ -263,6 +280,7 @@ def redis(page):
     print(f"     all {len(names)} alarms were on the page {time.monotonic() - begin:.1f} s after the start of Redis", flush=True)
     page.wait_live(60)
     page.wait("document.getElementById('kpi-error').hidden", deadline=60)
+    page.wait("document.getElementById('kpi-memory').textContent.startsWith('Answers from memory')", deadline=30)
     before = page.number("kpi-properties")
     page.browser.click("#invalidate")
     page.wait_for_more("kpi-properties", before, deadline=30)

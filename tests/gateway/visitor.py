@@ -37,6 +37,11 @@ class Page:
         self.browser.click(f"#login [data-tenant='{tenant}']")
         self.wait("document.getElementById('kpi-source').dataset.source")
         self.wait_live()
+        # The page says so when the stream is open. What is published before its gateway follows the log is not shown.
+        wait_until(lambda: self.streams("streams") == self.streams("followers") > 0, "the stream is followed", 10)
+
+    def streams(self, which):
+        return self.gateway.metric("gateway_" + which, len(self.gateway.instances()))
 
     def wait(self, expression, *arguments, deadline=10.0):
         return self.browser.wait(expression, *arguments, deadline=deadline)
@@ -54,6 +59,11 @@ class Page:
         """Until the number in the element is greater."""
         self.wait("Number(document.getElementById(arguments[0]).textContent.replaceAll(',', '')) > arguments[1]", name, than,
                   deadline=deadline)
+
+    def answers(self):
+        """How many requests were answered since the login."""
+        return self.browser.run("""return [...document.querySelectorAll('#instances li')]
+            .reduce((sum, {textContent}) => sum + parseInt(textContent.split(': ')[1]), 0)""")
 
     def publish(self, tenant, first, last, name):
         names = [f"{name}-{RUN}-{n}" for n in range(first, last + 1)]

@@ -5,6 +5,7 @@ import { AlarmList, Announcer, StreamState } from './alarms.js';
 import { Api } from './api.js';
 import { Chart } from './chart.js';
 import { Kpi } from './kpi.js';
+import { MemoryBound } from './memory.js';
 import { Poller } from './poller.js';
 import { ReconnectingStream } from './reconnecting_stream.js';
 import { Samples } from './samples.js';
@@ -59,6 +60,7 @@ export class Dashboard {
   #chart;
   #instances;
   #kpi;
+  #memory;
   #actions;
   #samples = new Samples();
   #state;
@@ -77,6 +79,7 @@ export class Dashboard {
     this.#api = new Api({ token, onAnswer: (answer) => this.#answered(answer), onUnauthorized });
     this.#chart = new Chart(page('chart'), page('chart-table'));
     this.#kpi = new Kpi(this.#api, page);
+    this.#memory = new MemoryBound(page('kpi-memory'));
     this.#actions = new Actions(this.#api, page, this.#kpi);
     this.#stats = new Poller(() => this.#pollStats());
     this.#stats.now();
@@ -115,18 +118,21 @@ export class Dashboard {
     this.#api.close();
     this.#stats.stop();
     for (const part of [this.#kpi, this.#actions, this.#chart]) part.stop();
-    for (const part of [this.#alarms, this.#announcer, this.#state, this.#instances]) part.clear();
+    for (const part of [this.#alarms, this.#announcer, this.#state, this.#instances, this.#memory]) part.clear();
   }
 
   #answered({ instance, path, status, ms, body }) {
     this.#instances.answered(instance);
     if (path !== '/api/kpi' || status !== 200) return;
+    this.#memory.answered(instance);
     this.#samples.answered(performance.now(), body.source, this.#actions.bursting ? undefined : ms);
   }
 
   async #pollStats() {
     try {
-      this.#samples.stated(performance.now(), await this.#api.request('/api/stats'));
+      const stats = await this.#api.request('/api/stats');
+      this.#samples.stated(performance.now(), stats);
+      this.#memory.stated(stats);
     } catch (problem) {
       return Math.max(statsInterval, problem.retryAfter ?? 0);  // the chart has a hole then; the tiles tell the reason
     } finally {
