@@ -73,6 +73,8 @@ void add_async_rows(std::vector<row>& rows, const std::string& url);
 void add_client_counts(std::vector<count_row>& rows, const std::string& url);
 void add_tenant_rows(std::vector<row>& rows, const std::string& url);
 void add_cache_rows(std::vector<row>& rows, const std::string& url);
+void add_near_rows(std::vector<row>& rows, const std::string& url);
+void add_near_counts(std::vector<count_row>& rows, const std::string& url);
 void add_dashboard_rows(std::vector<count_row>& rows, const std::string& url);
 void add_limiter_rows(std::vector<row>& rows, const std::string& url);
 void add_limiter_counts(std::vector<count_row>& rows, const std::string& url);

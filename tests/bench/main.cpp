@@ -87,6 +87,7 @@ int main(int argc, char** argv) try {
   bench::add_async_rows(rows, server.url());
   bench::add_tenant_rows(rows, server.url());
   bench::add_cache_rows(rows, server.url());
+  bench::add_near_rows(rows, server.url());
   bench::add_limiter_rows(rows, server.url());
   bench::add_sweep_rows(rows);
   bench::add_subscriber_rows(rows, server.url());
@@ -95,6 +96,7 @@ int main(int argc, char** argv) try {
   bench::add_client_counts(counts, server.url());
   bench::add_limiter_counts(counts, server.url());
   bench::add_subscriber_counts(counts, server.url());
+  bench::add_near_counts(counts, server.url());
   bench::add_dashboard_rows(counts, server.url());
 
   std::vector<bench::result> results;
