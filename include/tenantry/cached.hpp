@@ -43,7 +43,16 @@ class cached {
         stored_{from.stored_},
         computed_at_{from.computed_at_},
         failure_{from.failure_} {}
-  cached(cached&&) noexcept = default;
+  /// What is left behind is absent.
+  cached(cached&& from) noexcept
+      : share_{std::move(from.share_)},
+        value_{std::exchange(from.value_, nullptr)},
+        held_{std::exchange(from.held_, nullptr)},
+        pin_{std::move(from.pin_)},
+        source_{from.source_},
+        stored_{from.stored_},
+        computed_at_{from.computed_at_},
+        failure_{std::move(from.failure_)} {}
   cached& operator=(cached from) noexcept {
     std::swap(share_, from.share_);
     std::swap(value_, from.value_);

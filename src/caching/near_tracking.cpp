@@ -112,7 +112,7 @@ void near_tracking::refused(const std::string& text, std::int64_t redirect) {
     return;
   }
   if (passes(text)) return;
-  redirect_ = 0;
+  redirect_.compare_exchange_strong(redirect, 0);  // there may be another one by now
   if (refused_.exchange(true)) return;
   seam::notify(redis_, events::near_refused, {{.name = "detail", .value = std::string_view{text}}});
 }

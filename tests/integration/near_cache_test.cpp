@@ -274,6 +274,10 @@ TEST_CASE("near: hits that are held are moved, copied, and given back by other t
   one.cache.invalidate(k);
   CHECK(last->unit == "stored");
   CHECK(last.source() == tn::source::near);
+  tn::cached<kpi> from = last;
+  const tn::cached<kpi> to = std::move(from);
+  CHECK(from.absent());  // NOLINT(bugprone-use-after-move): promised
+  CHECK(to->unit == "stored");
 }
 
 TEST_CASE("near: counters say what is held, what it was asked, and what it left out") {
