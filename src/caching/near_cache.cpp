@@ -43,9 +43,9 @@ near_hit near_cache::find(const key& k) noexcept {
 
 any_value near_cache::read_by_others(const key& k, const envelope_header& header) noexcept {
   if (header.computed_at.count() == 0) return nullptr;
-  near_hit hit = look(k);
+  const near_hit hit = look(k);
   if (!hit.found || hit.computed_at != header.computed_at.count()) return nullptr;
-  return hit.held != nullptr ? *hit.held : std::move(hit.share);
+  return hit.held != nullptr ? *hit.held : hit.share;
 }
 
 near_hit near_cache::look(const key& k) const noexcept {
