@@ -4,6 +4,8 @@
 #include "caching/cache_state.hpp"
 #include "caching/fetch_machine.hpp"
 #include "caching/flights.hpp"
+#include "caching/near_cache.hpp"
+#include "caching/near_write.hpp"
 #include "caching/wakeups.hpp"
 
 #include <tenantry/detail/cache_core.hpp>

@@ -1,5 +1,5 @@
 #include "caching/invalidation_queue.hpp"
-#include "caching/near_tracking.hpp"
+#include "caching/near_write.hpp"
 #include "caching/request.hpp"
 #include "caching/scripts.hpp"
 #include "caching/stamp.hpp"

@@ -1,4 +1,4 @@
-#include "caching/near_tracking.hpp"
+#include "caching/near_write.hpp"
 #include "caching/sweep_machine.hpp"
 #include "engine/seam.hpp"
 

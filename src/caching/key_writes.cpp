@@ -1,5 +1,6 @@
 #include "caching/key_writes.hpp"
 
+#include "caching/near_write.hpp"
 #include "caching/scripts.hpp"
 #include "caching/server_time.hpp"
 #include "caching/stamp_life.hpp"

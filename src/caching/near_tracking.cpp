@@ -2,7 +2,7 @@
 
 #include "caching/near_cache.hpp"
 #include "caching/near_clock.hpp"
-#include "caching/stamp.hpp"
+#include "caching/near_write.hpp"
 
 #include <tenantry/error.hpp>
 #include <tenantry/observer.hpp>
@@ -30,25 +30,6 @@ bool passes(const std::string& text) {
   return code == errc::not_ready || code == errc::auth || code == errc::out_of_memory || code == errc::read_only;
 }
 
-/// All of this process. In the child of a fork there is another one: the locks of the parent may be held for ever.
-struct registry {
-  std::uint64_t forks = fork_count();
-  std::mutex mutex;
-  std::vector<near_tracking*> all;
-  std::atomic<std::size_t> size = 0;
-};
-
-registry& of_this_process() {
-  static std::atomic<registry*> current = new registry;
-  registry* now = current.load(std::memory_order_acquire);
-  while (now->forks != fork_count()) {
-    auto* const own = new registry;
-    if (current.compare_exchange_strong(now, own)) return *own;
-    delete own;
-  }
-  return *now;
-}
-
 }  // namespace
 
 near_tracking::near_tracking(const client& redis)
@@ -57,10 +38,7 @@ near_tracking::near_tracking(const client& redis)
   seam::watch_tracked_lanes(redis);
   connection_ = seam::open_push_connection(redis, heartbeat, [this](push_event& what) { told(what); });
   connection_->want(push_kind::channel, invalidation_channel);
-  registry& process = of_this_process();
-  const std::lock_guard held{process.mutex};
-  process.all.push_back(this);
-  process.size = process.all.size();
+  near_write::add(*this);
 }
 
 near_tracking::~near_tracking() {
@@ -69,12 +47,7 @@ near_tracking::~near_tracking() {
     static_cast<void>(connection_.release());  // it is the parent's
     return;
   }
-  {
-    registry& process = of_this_process();
-    const std::lock_guard held{process.mutex};
-    std::erase(process.all, this);
-    process.size = process.all.size();
-  }
+  near_write::remove(*this);
   push_connection::end(std::move(connection_));
 }
 
@@ -188,21 +161,5 @@ near_tracking::counts near_tracking::counted() const {
           .flushes_by_server = flushed_by_server_.load(std::memory_order_relaxed),
           .push_delay = push_delay_.snapshot()};
 }
-
-namespace {
-
-void wrote(const std::vector<std::string>& names, bool begins) noexcept {
-  registry& process = of_this_process();
-  if (process.size.load(std::memory_order_acquire) == 0) return;
-  const std::lock_guard held{process.mutex};
-  for (near_tracking* each : process.all) {
-    for (const std::string& name : names) each->wrote(name, begins);
-  }
-}
-
-}  // namespace
-
-near_write::near_write(std::vector<std::string> names) noexcept : names_{std::move(names)} { wrote(names_, true); }
-near_write::~near_write() { wrote(names_, false); }
 
 }  // namespace tenantry::detail

@@ -117,17 +117,4 @@ class near_tracking {
   std::unique_ptr<push_connection> connection_;  // the last: its listener uses the others
 };
 
-/// Around a write of this process: evicts these names from all of its near caches before it is sent and again when its
-/// outcome is known, so that nothing is read in between and kept.
-class near_write {
- public:
-  explicit near_write(std::vector<std::string> names) noexcept;
-  near_write(near_write&&) = delete;
-  near_write& operator=(near_write&&) = delete;
-  ~near_write();
-
- private:
-  std::vector<std::string> names_;
-};
-
 }  // namespace tenantry::detail

@@ -3,7 +3,9 @@
 #include "caching/cache_state.hpp"
 #include "caching/fetch_session.hpp"
 #include "support/cache_rig.hpp"
+#include "support/child_process.hpp"
 #include "support/concurrency.hpp"
+#include "support/errors.hpp"
 #include "support/kpi.hpp"
 #include "support/near_rig.hpp"
 #include "support/redis_probe.hpp"
@@ -20,7 +22,9 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace {
@@ -39,6 +43,13 @@ using support::redis_rig;
 using support::tracks;
 
 tn::detail::value_codec codec() { return tn::detail::codec_for<kpi, tn::json_codec<kpi>>(); }
+
+/// Cannot say how much memory a value takes.
+struct silent_codec {
+  [[nodiscard]] std::string encode(const std::string& value) const { return value; }
+  [[nodiscard]] std::string decode(std::string_view bytes) const { return std::string{bytes}; }
+  [[nodiscard]] std::size_t memory(const std::string&) const { throw support::odd_fault{3}; }
+};
 
 /// The steps of a fetch up to the answer to what it asks.
 void ask(tn::detail::cache_state& of, tn::detail::fetch_session& fetch) {
@@ -147,4 +158,53 @@ TEST_CASE("near: a cache may end on the I/O thread of its client") {
     co_return found->property_count;
   };
   for (int i = 0; i < 3; ++i) CHECK(tn::sync_wait(use()) == 7);
+}
+
+TEST_CASE("near: nothing is given from memory when the client was closed") {
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::client client{redis_rig::server().url()};
+  tn::cache<kpi> cache{client, near_by()};
+  REQUIRE(tracks(cache));
+  const tn::key k = portfolio_kpi(acme);
+  cache.put(k, {1, "put"});
+  REQUIRE(comes_near(cache, k));
+  client.close(1s);
+  CHECK(support::failure_of([&] { (void)cache.get(k); }).code == tn::errc::closed);
+}
+
+TEST_CASE("near: the child of a fork gives nothing from the memory of its parent, and the parent goes on") {
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::cache<kpi> cache{redis.client, near_by()};
+  REQUIRE(tracks(cache));
+  const tn::key k = portfolio_kpi(acme);
+  cache.put(k, {1, "put"});
+  REQUIRE(comes_near(cache, k));
+  const int child = support::in_child([&] {
+    try {
+      (void)cache.get(k);
+      return 1;
+    } catch (const tn::connection_error& why) {
+      return why.code() == tn::errc::forked ? 0 : 2;
+    }
+  });
+  CHECK(child == 0);
+  CHECK(is_near(cache, k));
+}
+
+TEST_CASE("near: a codec that fails to say how much memory a value takes costs no value, and it is not kept") {
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::cache<std::string, silent_codec> cache{redis.client, near_by()};
+  REQUIRE(eventually([&] { return cache.near_stats().tracking; }));
+  const tn::key k = portfolio_kpi(acme);
+  cache.put(k, "v");
+  for (int i = 0; i < 3; ++i) {
+    const auto found = cache.get(k);
+    REQUIRE(found.has_value());
+    CHECK(**found == "v");
+    CHECK(found->source() == tn::source::redis);
+  }
+  CHECK(cache.near_stats().refused >= 1);
 }
