@@ -48,7 +48,8 @@ near_tracking::~near_tracking() {
     return;
   }
   near_write::remove(*this);
-  push_connection::end(std::move(connection_));
+  push_connection::end(std::unique_ptr<push_connection>{connection_.get()});
+  static_cast<void>(connection_.release());  // not before: its listener looks at the member until the end
 }
 
 std::shared_ptr<near_tracking> near_tracking::of(const client& redis) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <ranges>
 #include <span>
 #include <utility>
 
@@ -64,15 +65,16 @@ std::vector<command> work_keeper::renewals(const std::vector<work_ref>& of) cons
 }
 
 /// What is lost is not kept any more: when this consumer gets it again, it may fail, and wait for its next attempt.
+/// The last is marked first: a handler that sees that its event is lost ends, and the next one must not be handed out.
 void work_keeper::lost(const reply& answer, const std::vector<work_ref>& of) {
   const std::vector<reply>& words = answer.elements();
-  for (std::size_t i = 1; i < words.size(); ++i) {
-    for (const work_ref& each : of) {
-      if (each->offset != static_cast<std::uint64_t>(words[i].integer()) || !each->id.starts_with(words[0].str()))
-        continue;
-      each->lost = true;
-      settled(each);
-    }
+  for (const work_ref& each : of | std::views::reverse) {
+    if (!each->id.starts_with(words[0].str())) continue;
+    const auto offset = static_cast<std::int64_t>(each->offset);
+    if (std::none_of(words.begin() + 1, words.end(), [&](const reply& lost) { return lost.integer() == offset; }))
+      continue;
+    each->lost = true;
+    settled(each);
   }
 }
 

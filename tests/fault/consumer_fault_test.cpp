@@ -172,8 +172,9 @@ TEST_CASE("a consumer that stands still for long learns that it lost its events,
   support::need_redis();
   const tn::testing::redis_server server;
   const support::shared_memory<tally> shared;
-  const tn::consume_options how{.batch = 4, .claim_after = support::sanitized ? 1500ms : 400ms};
-  support::process stands{[&] {
+  constexpr int events = 300;  // so many that the handler may look in between when they are marked as lost
+  const tn::consume_options how{.batch = events, .claim_after = support::sanitized ? 1500ms : 400ms};
+  const auto stands_still = [&] {
     return consumes(patient(server), *shared, how, [&](const number_work& w) {
       shared->running = 1;
       if (w.value != 0) {
@@ -183,25 +184,26 @@ TEST_CASE("a consumer that stands still for long learns that it lost its events,
       (void)eventually([&] { return w.lost(); });
       shared->lost = w.lost();
     });
-  }};
+  };
   {
     const tn::client redis{patient(server)};
     const number_log log{redis, jobs};
-    for (int i = 0; i < 4; ++i) log.append(acme, i);
+    for (int i = 0; i < events; ++i) log.append(acme, i);
   }
+  support::process stands{stands_still};
   REQUIRE(eventually([&] { return shared->running == 1; }));
   REQUIRE(stands.pause());
   support::process other{[&] {
     return consumes(patient(server), *shared, how,
                     [&](const number_work& w) { ++shared->handled[std::size_t(w.value)]; });
   }};
-  CHECK(eventually([&] { return shared->different() == 4; }));
+  CHECK(eventually([&] { return shared->different() == events; }));
   stands.resume();
   CHECK(eventually([&] { return shared->lost.load(); }));
   shared->stop = true;
   CHECK(stands.result() == 0);
   CHECK(other.result() == 0);
-  CHECK(shared->total() == 4);
+  CHECK(shared->total() == events);
 }
 
 TEST_CASE("events whose answer was lost are handed out at once, and as the first attempt") {

@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 namespace {
@@ -158,6 +159,18 @@ TEST_CASE("near: a cache may end on the I/O thread of its client") {
     co_return found->property_count;
   };
   for (int i = 0; i < 3; ++i) CHECK(tn::sync_wait(use()) == 7);
+}
+
+TEST_CASE("near: a cache may end at any moment of the beginning of its push connection") {
+  const support::must_end ends;
+  const redis_rig redis;
+  for (auto life = 0us; life < 4ms; life += 20us) {
+    const tn::cache<kpi> cache{redis.client, near_by()};
+    const auto end = std::chrono::steady_clock::now() + life;
+    while (std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  }
+  const tn::cache<kpi> cache{redis.client, near_by()};
+  CHECK(tracks(cache));
 }
 
 TEST_CASE("near: nothing is given from memory when the client was closed") {
