@@ -9,14 +9,17 @@
 #include <tenantry/cache.hpp>
 #include <tenantry/client.hpp>
 #include <tenantry/task.hpp>
+#include <tenantry/testing/redis_server.hpp>
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -237,5 +240,31 @@ TEST_CASE("T24: nothing of a server that is gone is given when another one has t
     }));
     for (int i = 0; i < 100; ++i) CHECK(text_at(with.cache, the_key()) == "new");
     check_works_again(with);
+  }
+}
+
+TEST_CASE("T24: where the address leads to another server, that one tells, though it knows a client of the same id") {
+  const support::must_end ends;
+  rig with;
+  with.keep(the_key(), "old");
+  const tn::testing::redis_server other;
+  const tn::client there{support::near_server::patient(other.unix_url())};
+  std::vector<std::unique_ptr<tn::client>> clients;
+  const std::int64_t told = std::stoll(with.push().id);
+  std::int64_t last = 0;
+  while (last < told) {
+    clients.push_back(std::make_unique<tn::client>(support::near_server::patient(other.unix_url())));
+    last = clients.back()->execute("CLIENT", "ID").integer();
+  }
+  there.execute("SET", the_key(), "theirs");
+  with.proxy.lead_to(other.port());
+  end(with, with.lane());  // the push connection stays where it is
+  CHECK(with.gives(the_key(), "theirs"));
+  REQUIRE(comes_near(with.cache, the_key()));
+  for (int i = 0; i < 3; ++i) {
+    const std::string value = std::to_string(i);
+    there.execute("SET", the_key(), value);
+    CHECK(with.gives(the_key(), value));
+    REQUIRE(comes_near(with.cache, the_key()));
   }
 }

@@ -1,7 +1,11 @@
 // Near caches in moments that come rarely: what was noted by one step of a fetch and is used by a later one.
 
 #include "caching/cache_state.hpp"
+#include "caching/envelope.hpp"
 #include "caching/fetch_session.hpp"
+#include "caching/near_cache.hpp"
+#include "caching/stamp.hpp"
+#include "support/allocation_counter.hpp"
 #include "support/cache_rig.hpp"
 #include "support/child_process.hpp"
 #include "support/concurrency.hpp"
@@ -23,6 +27,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -171,6 +176,37 @@ TEST_CASE("near: a cache may end at any moment of the beginning of its push conn
   }
   const tn::cache<kpi> cache{redis.client, near_by()};
   CHECK(tracks(cache));
+}
+
+TEST_CASE("near: a value for which there is no memory is not kept, and is when there is some") {
+  if (!support::allocation_failure::works) SKIP("no allocation can be made to fail here");
+  const support::must_end ends;
+  const redis_rig redis;
+  tn::detail::cache_state state{redis.client, near_by(), codec()};
+  tn::detail::near_cache& near = *state.near();
+  REQUIRE(eventually([&] { return near.stats().tracking; }));
+  const tn::key k = portfolio_kpi(acme);
+  tn::detail::envelope_header header{.stamp = tn::detail::tenant_stamp::make(), .computed_at = 1us};
+  for (const char* name : {"property:42", "a tag whose name is long enough to need memory of its own"}) {
+    header.tags.push_back({.name = name, .stamp = tn::detail::tag_stamp::make()});
+  }
+  const tn::detail::any_value value = std::make_shared<const kpi>(480, "made");
+  std::size_t failures = 0;
+  for (bool failed = true; failed; failures += failed ? 1 : 0) {
+    const auto ticket = near.begin(k);
+    const auto before = near.stats();
+    {
+      const support::allocation_failure one{failures + 1};
+      near.keep(ticket, k, {.value = value, .header = header, .life = 60'000, .payload = 10});
+      failed = support::allocation_failure::came();
+    }
+    const auto after = near.stats();
+    CHECK(after.refused - before.refused == (failed ? 1 : 0));
+    CHECK(after.stores - before.stores == (failed ? 0 : 1));
+    CHECK(after.values == (failed ? 0 : 1));
+    if (failed) CHECK(after.bytes == before.bytes);
+  }
+  CHECK(failures > 3);  // its node, its tags and their stamps
 }
 
 TEST_CASE("near: nothing is given from memory when the client was closed") {

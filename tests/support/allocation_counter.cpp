@@ -13,6 +13,7 @@ namespace {
 constinit thread_local std::size_t allocations = 0;
 constinit thread_local std::ptrdiff_t live_bytes = 0;  // negative where a thread frees what others allocated
 constinit thread_local std::ptrdiff_t most_bytes = 0;
+constinit thread_local std::size_t fails_in = 0;  // so many allocations; 0: none does
 
 #ifndef TENANTRY_TEST_FIXED_NEW
 
@@ -23,9 +24,12 @@ void* counted(void* memory) noexcept {
   return memory;
 }
 
-void* allocate(std::size_t size) noexcept { return counted(std::malloc(size == 0 ? 1 : size)); }
+bool fails() noexcept { return fails_in != 0 && --fails_in == 0; }
+
+void* allocate(std::size_t size) noexcept { return fails() ? nullptr : counted(std::malloc(size == 0 ? 1 : size)); }
 
 void* allocate(std::size_t size, std::align_val_t alignment) noexcept {
+  if (fails()) return nullptr;
   const auto unit = static_cast<std::size_t>(alignment);
   return counted(std::aligned_alloc(unit, (size + unit) / unit * unit));  // a multiple of it, and never zero
 }
@@ -52,6 +56,10 @@ std::ptrdiff_t allocation_counter::peak() noexcept { return most_bytes; }
 std::ptrdiff_t allocation_counter::exchange_peak(std::ptrdiff_t bytes) noexcept {
   return std::exchange(most_bytes, bytes);
 }
+
+allocation_failure::allocation_failure(std::size_t n) noexcept { fails_in = n; }
+allocation_failure::~allocation_failure() { fails_in = 0; }
+bool allocation_failure::came() noexcept { return fails_in == 0; }
 
 }  // namespace support
 

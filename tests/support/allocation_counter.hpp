@@ -1,5 +1,5 @@
 #pragma once
-// Counts the allocations of one thread, to hold the library to the costs that its headers promise.
+// Counts the allocations of one thread, to hold the library to the costs that its headers promise, and lets one fail.
 
 #include <cstddef>
 
@@ -43,6 +43,21 @@ class allocation_counter {
   std::size_t before_;
   std::ptrdiff_t live_before_;
   std::ptrdiff_t peak_around_;
+};
+
+/// While it lives, one allocation of its thread by operator new fails: the n-th from now on. One at a time.
+class allocation_failure {
+ public:
+  /// False where none fails.
+  static constexpr bool works = allocation_counter::works;
+
+  explicit allocation_failure(std::size_t n) noexcept;
+  allocation_failure(const allocation_failure&) = delete;
+  allocation_failure& operator=(const allocation_failure&) = delete;
+  ~allocation_failure();
+
+  /// False when there were fewer.
+  [[nodiscard]] static bool came() noexcept;
 };
 
 }  // namespace support

@@ -180,6 +180,10 @@ void fault_proxy::refuse() {
   });
 }
 
+void fault_proxy::lead_to(std::uint16_t server_port) {
+  change([&] { server_port_ = server_port; });
+}
+
 std::size_t fault_proxy::connections() const {
   const std::lock_guard held{mutex_};
   return accepted_;

@@ -76,6 +76,9 @@ class fault_proxy {
   /// New connections are refused by the kernel, until `heal`. Those that are open stay.
   void refuse();
 
+  /// Connections that are accepted from now on are joined to this port.
+  void lead_to(std::uint16_t server_port);
+
   /// How many connections were accepted so far.
   [[nodiscard]] std::size_t connections() const;
   /// How many of them are open.
@@ -98,12 +101,12 @@ class fault_proxy {
   template <class Change>
   void change(Change&& what);
 
-  std::uint16_t server_port_;
   std::uint16_t port_ = 0;
   tenantry::net::descriptor listener_;
   tenantry::net::wakeup changed_;
 
   mutable std::mutex mutex_;
+  std::uint16_t server_port_;
   std::array<faults, 2> future_;
   std::vector<std::unique_ptr<connection>> connections_;
   std::size_t accepted_ = 0;
