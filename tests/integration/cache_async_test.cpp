@@ -259,12 +259,12 @@ TEST_CASE("a coroutine's load keeps its lease by renewal, without a thread") {
   const redis_rig redis;
   const tn::client own{support::patient_options()};
   std::atomic<int> loads{0};
-  tn::cache<kpi> cache{own, site::waiting({.lease_ttl = 150ms}), [&]() { return popped(own, loads); }};
-  site other{site::waiting({.lease_ttl = 150ms})};
+  tn::cache<kpi> cache{own, site::waiting({.lease_ttl = support::brief_lease}), [&]() { return popped(own, loads); }};
+  site other{site::waiting({.lease_ttl = support::brief_lease})};
   auto loading = started(cache.async_fetch(the_key()));
   CHECK(eventually([&] { return loads == 1; }));
   support::waiting_fetch waiting{other, the_key(), {2, "not called"}};
-  std::this_thread::sleep_for(600ms);
+  std::this_thread::sleep_for(2 * support::brief_lease);
   CHECK(waiting.loads() == 0);
   redis.client.execute("RPUSH", "database", "value");
   CHECK(result_of(loading).stored());

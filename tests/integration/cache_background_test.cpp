@@ -239,11 +239,11 @@ TEST_CASE("a load that was left behind keeps its lease by renewal, until load_ti
     const support::must_end ends;
     const redis_rig redis;
     database from;
-    background_site one{from, {.lease_ttl = 150ms, .hard_timeout = 20ms}, how};
-    background_site two{from, {.lease_ttl = 150ms}, how};
+    background_site one{from, {.lease_ttl = support::brief_lease, .hard_timeout = 20ms}, how};
+    background_site two{from, {.lease_ttl = support::brief_lease}, how};
     CHECK(support::failure_of([&] { (void)fetch(one, the_key(), how); }).code == tn::errc::load_timeout);
     auto waiting = fetching(two, the_key(), how);
-    std::this_thread::sleep_for(600ms);
+    std::this_thread::sleep_for(2 * support::brief_lease);
     CHECK(from.asked() == 1);
     from.answer({1, "value"});
     CHECK(waiting.get()->unit == "value");

@@ -113,14 +113,14 @@ TEST_CASE("those who wait for a load that throws in another process get load_fai
   CHECK(two.cache.stats().throttled == 1);
 }
 
-TEST_CASE("a load that takes five times the lease keeps it, and no other process loads meanwhile") {
+TEST_CASE("a load that takes three times the lease keeps it, and no other process loads meanwhile") {
   const support::must_end ends;
   const redis_rig redis;
-  site one{site::waiting({.lease_ttl = 200ms})};
-  site two{site::waiting({.lease_ttl = 200ms})};
+  site one{site::waiting({.lease_ttl = support::brief_lease})};
+  site two{site::waiting({.lease_ttl = support::brief_lease})};
   load_held load{one, the_key(), {1, "one"}};
   waiting_fetch waiting{two, the_key(), {2, "two"}};
-  std::this_thread::sleep_for(1s);
+  std::this_thread::sleep_for(3 * support::brief_lease);
   CHECK(waiting.loads() == 0);
   CHECK(load.finish().stored());
   CHECK(waiting.result()->unit == "one");

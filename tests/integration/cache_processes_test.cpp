@@ -112,10 +112,10 @@ TEST_CASE("1000 threads of 10 processes that start cold run the loader once") {
 TEST_CASE("a process that dies while it loads is replaced by one that waited, which stores its value") {
   const redis_rig redis;
   const shared_memory<board> shared;
-  process first = holder(shared, site::waiting({.lease_ttl = 300ms}), true);
+  process first = holder(shared, site::waiting({.lease_ttl = support::brief_lease}), true);
   REQUIRE(eventually([&] { return shared->inside.load(); }));
   const support::must_end ends;
-  site second{site::waiting({.lease_ttl = 300ms})};
+  site second{site::waiting({.lease_ttl = support::brief_lease})};
   support::waiting_fetch waiting{second, portfolio_kpi(acme), {2, "second"}};
   CHECK(waiting.loads() == 0);
   first.kill();
@@ -128,12 +128,12 @@ TEST_CASE("a process that dies while it loads is replaced by one that waited, wh
 TEST_CASE("of many that wait for a process that dies one loads, also where they are of several processes") {
   const redis_rig redis;
   const shared_memory<board> shared;
-  process first = holder(shared, site::waiting({.lease_ttl = 300ms}), true);
+  process first = holder(shared, site::waiting({.lease_ttl = support::brief_lease}), true);
   REQUIRE(eventually([&] { return shared->inside.load(); }));
   std::vector<process> others;
   for (int p = 0; p < 4; ++p) {
     others.emplace_back([&shared] {
-      site own{site::waiting({.lease_ttl = 300ms})};
+      site own{site::waiting({.lease_ttl = support::brief_lease})};
       std::vector<std::thread> fetching;
       for (int t = 0; t < 5; ++t) {
         fetching.emplace_back([&] {

@@ -4,6 +4,7 @@
 #include "support/cache_rig.hpp"
 #include "support/concurrency.hpp"
 #include "support/kpi.hpp"
+#include "support/sanitized.hpp"
 
 #include <tenantry/cache.hpp>
 #include <tenantry/client.hpp>
@@ -25,6 +26,9 @@ inline tenantry::client_options patient_options() {
   options.timeout = std::chrono::seconds{20};  // on a busy machine too, Redis answers every call
   return options;
 }
+
+/// Of a process that lives it is renewed in time, on a busy machine too, and after one that died it is over soon.
+inline constexpr std::chrono::milliseconds brief_lease{sanitized ? 1500 : 500};
 
 /// A client and a cache. For the tests that say nothing else, waiting for another's load ends with the load only: not
 /// with a lease that might have to be asked for again, unless the test chose how long it lives.
