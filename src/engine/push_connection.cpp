@@ -49,6 +49,13 @@ void push_connection::unwant(push_kind kind, std::string_view name) {
   loop_.wake();
 }
 
+void push_connection::set_heartbeat(const push_options& of) {
+  const lock held{mutex_};
+  machine_.set_heartbeat(of);
+  changed_ = true;
+  loop_.wake();
+}
+
 void push_connection::restart(std::uint64_t generation, std::string why) {
   const lock held{mutex_};
   if (!link_.online() || machine_.generation() != generation) return;

@@ -43,6 +43,9 @@ class push_connection final : private io_task {
   standing want(push_kind kind, std::string_view name);
   void unwant(push_kind kind, std::string_view name);
 
+  /// From now on the heartbeat is that of these options: see push_machine.
+  void set_heartbeat(const push_options& of);
+
   /// Ends the connection of this generation, if it is still there, and opens another one.
   void restart(std::uint64_t generation, std::string why);
 

@@ -81,6 +81,12 @@ push_options checked(push_options options) {
 
 push_machine::push_machine(const push_options& options) : options_{checked(options)} {}
 
+void push_machine::set_heartbeat(const push_options& of) {
+  const push_options now = checked(of);
+  options_.heartbeat = now.heartbeat;
+  options_.heartbeat_timeout = now.heartbeat_timeout;
+}
+
 void push_machine::connected(time_point now, std::int64_t client_id) {
   reader_.emplace(options_.limits);
   ++generation_;
@@ -100,7 +106,7 @@ void push_machine::disconnected(failure why, std::vector<push_event>& out) {
   hold_.reset();
   output_.clear();
   written_ = 0;
-  deadline_.reset();
+  asked_.reset();
   ping_due_ = ping_on_the_way_ = false;
   names_.end();
 }
@@ -164,7 +170,7 @@ void push_machine::received(std::size_t size, time_point now, std::vector<push_e
   reader_->filled(size);
   if (size > 0) {
     heard_ = now;
-    deadline_.reset();
+    asked_.reset();
     ping_due_ = false;
   }
   report_sync(out);
@@ -314,10 +320,10 @@ void push_machine::tick(time_point now, std::vector<push_event>& out) {
   report_sync(out);
   if (hold_ && now >= *hold_) hold_.reset();
   if (dead_ || options_.heartbeat == no_timeout) return;
-  if (!deadline_ && now >= heard_ + options_.heartbeat) {
+  if (!asked_ && now >= heard_ + options_.heartbeat) {
     ping_due_ = !ping_on_the_way_;
-    deadline_ = now + options_.heartbeat_timeout;
-  } else if (deadline_ && now >= *deadline_) {
+    asked_ = now;
+  } else if (asked_ && now >= *asked_ + options_.heartbeat_timeout) {
     dead_ = true;
     out.emplace_back(
         push::dead{.generation = generation_,
@@ -331,7 +337,7 @@ std::optional<push_machine::time_point> push_machine::next_wakeup() const noexce
   if (!in_sync_ && names_.awaited() == 0) return heard_;  // at once
   std::optional<time_point> next = hold_;
   if (!dead_ && options_.heartbeat != no_timeout) {
-    const time_point beat = deadline_.value_or(heard_ + options_.heartbeat);
+    const time_point beat = asked_ ? *asked_ + options_.heartbeat_timeout : heard_ + options_.heartbeat;
     next = next ? std::min(*next, beat) : beat;
   }
   return next;

@@ -56,6 +56,9 @@ class push_machine {
   standing want(push_kind kind, std::string_view name) { return names_.want(kind, name); }
   void unwant(push_kind kind, std::string_view name) { names_.unwant(kind, name); }
 
+  /// From now on the heartbeat is that of these options. It holds for the silence so far as well: `tick` is due.
+  void set_heartbeat(const push_options& of);
+
   /// A connection is ready: handshake done, nothing subscribed. `client_id` is its CLIENT ID, for REDIRECT.
   void connected(time_point now, std::int64_t client_id);
   /// The connection is gone. Bytes of it must not be handed over any more. Adds `ended`; does nothing without one.
@@ -115,7 +118,7 @@ class push_machine {
   [[nodiscard]] subscription_set::record* expected_name(push_kind kind, motion what, std::string_view name) noexcept;
   void report_sync(std::vector<push_event>& out);
 
-  const push_options options_;
+  push_options options_;
   subscription_set names_;
 
   std::optional<resp::reply_reader> reader_;  // there is a connection
@@ -133,9 +136,9 @@ class push_machine {
   std::size_t written_ = 0;
   std::vector<std::string_view> words_;  // of the command being made
 
-  time_point heard_;                    // when a byte last arrived
-  std::optional<time_point> deadline_;  // for the next one, since a PING was due
-  bool ping_due_ = false;               // not staged yet
+  time_point heard_;                 // when a byte last arrived
+  std::optional<time_point> asked_;  // when a PING was due, if nothing has arrived since
+  bool ping_due_ = false;            // not staged yet
   bool ping_on_the_way_ = false;
 };
 

@@ -277,6 +277,26 @@ TEST_CASE("a listener may want and leave names, and look at its connection") {
   CHECK(eventually([&] { return redis.execute("PUBSUB", "CHANNELS").elements().size() == 1; }));
 }
 
+TEST_CASE("a heartbeat that is set holds at once, also where nothing happens") {
+  support::need_redis();
+  const redis_server server;
+  client redis{server.url()};
+  const auto pings = [&] {
+    const std::string text = redis.execute("INFO", "commandstats").str();
+    const std::string entry = "cmdstat_ping:calls=";
+    const auto at = text.find(entry);
+    return at == std::string::npos ? 0 : std::stoi(text.substr(at + entry.size()));
+  };
+  feed news{options_of(server), {.heartbeat = no_timeout}};
+  news->want(push_kind::channel, "news");
+  news.wait_for<push::in_sync>();
+  news.wait_for<push::confirmed>();
+  const int before = pings();
+  news->set_heartbeat({.heartbeat = 20ms, .heartbeat_timeout = patience});
+  CHECK(eventually([&] { return pings() >= before + 3; }));
+  CHECK(news.all<push::ended>().empty());
+}
+
 TEST_CASE("a push connection may go at any time, and its listener hears nothing afterwards") {
   support::need_redis();
   redis_server server;

@@ -111,6 +111,40 @@ TEST_CASE("a server that stays silent after a PING is dead, once, also when the 
   }
 }
 
+TEST_CASE("a heartbeat that becomes shorter or longer holds for the silence so far") {
+  bench on{{.heartbeat = 5s, .heartbeat_timeout = 5s}};
+  on.connect();
+  on.pass(3s);
+  on.tested.set_heartbeat({.heartbeat = 1s, .heartbeat_timeout = 2s});
+  CHECK(on.tested.next_wakeup() <= on.now);
+  on.pass(0s);
+  CHECK(on.write() == words({"PING"}));
+  CHECK(on.tested.next_wakeup() == on.now + 2s);
+  on.tested.set_heartbeat({.heartbeat = 5s, .heartbeat_timeout = 5s});
+  CHECK(on.tested.next_wakeup() == on.now + 5s);
+  on.pass(4s);
+  CHECK(on.told() == texts{"in sync"});
+  on.tested.set_heartbeat({.heartbeat = 1s, .heartbeat_timeout = 2s});
+  CHECK(on.tested.next_wakeup() <= on.now);
+  on.pass(0s);
+  CHECK(on.told() == texts{"dead"});
+}
+
+TEST_CASE("a heartbeat that was changed holds for the next connections") {
+  bench on{{.heartbeat = 5s, .heartbeat_timeout = 5s}};
+  on.tested.set_heartbeat({.heartbeat = 1s, .heartbeat_timeout = 2s});
+  for (int i = 0; i < 2; ++i) {
+    on.connect();
+    CHECK(on.tested.next_wakeup() <= on.now);  // in sync, at once
+    on.pass(0s);
+    CHECK(on.tested.next_wakeup() == on.now + 1s);
+    on.tested.set_heartbeat({.heartbeat = no_timeout});
+    CHECK_FALSE(on.tested.next_wakeup());
+    on.tested.set_heartbeat({.heartbeat = 1s, .heartbeat_timeout = 2s});
+    on.disconnect();
+  }
+}
+
 TEST_CASE("a PING that is not on its way yet is not sent when something arrives first") {
   bench on{{.heartbeat = 5s}};
   on.connect();
