@@ -17,9 +17,6 @@ namespace tenantry::detail {
 
 namespace {
 
-/// A server whose silence is longer is not trusted. A near cache is worth a PING each second.
-constexpr push_options heartbeat{.heartbeat = std::chrono::seconds{1}, .heartbeat_timeout = std::chrono::seconds{2}};
-
 constexpr std::string_view no_such_client = "redirect to does not exist";
 
 /// What passes: the server is busy, or the connection on which it had agreed has ended a moment ago. Anything else will
@@ -32,28 +29,29 @@ bool passes(const std::string& text) {
 
 }  // namespace
 
-near_tracking::near_tracking(const client& redis)
-    : redis_{redis}, lost_lanes_{seam::lost_tracked_lanes(redis)}, lanes_lost_before_{lost_lanes_.load()} {
-  lanes_lost_by_ = lanes_lost_before_;
+near_tracking::near_tracking(const client& redis, std::shared_ptr<cache_pushes> pushes)
+    : redis_{redis},
+      lost_lanes_{seam::lost_tracked_lanes(redis)},
+      lanes_lost_before_{lost_lanes_.load()},
+      pushes_{std::move(pushes)},
+      joined_{*pushes_, *this, cache_pushes::hears::invalidations} {
   seam::watch_tracked_lanes(redis);
-  connection_ = seam::open_push_connection(redis, heartbeat, [this](push_event& what) { told(what); });
-  connection_->want(push_kind::channel, invalidation_channel);
+  {
+    // What was confirmed before is not told again. That it is lost is told after this.
+    const std::lock_guard held{mutex_};
+    if (pushes_->connection().want(push_kind::channel, invalidation_channel) == standing::confirmed) listens();
+  }
   near_write::add(*this);
 }
 
 near_tracking::~near_tracking() {
-  if (seam::forked(redis_)) {
-    connection_->abandon();
-    static_cast<void>(connection_.release());  // it is the parent's
-    return;
-  }
-  near_write::remove(*this);
-  push_connection::end(std::unique_ptr<push_connection>{connection_.get()});
-  static_cast<void>(connection_.release());  // not before: its listener looks at the member until the end
+  if (!seam::forked(redis_)) near_write::remove(*this);
 }
 
 std::shared_ptr<near_tracking> near_tracking::of(const client& redis) {
-  return seam::shared_part<near_tracking>(redis, [&redis] { return std::make_shared<near_tracking>(redis); });
+  auto pushes = cache_pushes::of(redis);
+  return seam::shared_part<near_tracking>(redis,
+                                          [&] { return std::make_shared<near_tracking>(redis, std::move(pushes)); });
 }
 
 void near_tracking::add(near_cache& one) {
@@ -72,8 +70,9 @@ void near_tracking::remove(near_cache& one) noexcept {
 std::optional<std::int64_t> near_tracking::redirect() {
   const std::int64_t id = redirect_.load(std::memory_order_acquire);
   if (id == 0) return std::nullopt;
-  if (lost_lanes_.load(std::memory_order_acquire) == lanes_lost_by_.load(std::memory_order_acquire)) return id;
-  if (const auto now = connection_->connected_as()) connection_->restart(now->generation, "a lane was lost");
+  if (!pushes_->outlived_a_lane()) return id;
+  push_connection& connection = pushes_->connection();
+  if (const auto now = connection.connected_as()) connection.restart(now->generation, "a lane was lost");
   return std::nullopt;
 }
 
@@ -81,8 +80,9 @@ void near_tracking::refused(const std::string& text, std::int64_t redirect) {
   for (auto& each : agreed_) each.store(never, std::memory_order_release);
   if (text.find(no_such_client) != std::string::npos) {
     // Where it is there still, the lane leads to another server.
-    const auto now = connection_->connected_as();
-    if (now && now->client_id == redirect) connection_->restart(now->generation, "no server knows it");
+    push_connection& connection = pushes_->connection();
+    const auto now = connection.connected_as();
+    if (now && now->client_id == redirect) connection.restart(now->generation, "no server knows it");
     return;
   }
   if (passes(text)) return;
@@ -91,15 +91,23 @@ void near_tracking::refused(const std::string& text, std::int64_t redirect) {
   seam::notify(redis_, events::near_refused, {{.name = "detail", .value = std::string_view{text}}});
 }
 
+void near_tracking::listens() noexcept {
+  if (const auto now = pushes_->connection().connected_as()) redirect_ = now->client_id;
+}
+
 void near_tracking::lost(bool by_itself) noexcept {
-  redirect_ = 0;
+  {
+    const std::lock_guard held{mutex_};
+    redirect_ = 0;
+  }
   if (by_itself) lost_by_itself_.fetch_add(1, std::memory_order_relaxed);
   flushes_.fetch_add(1, std::memory_order_acq_rel);
   for (awaited& each : awaited_) each.since.store(0, std::memory_order_relaxed);
 }
 
-/// On the I/O thread.
+/// On the I/O thread. Other names are those of wake-ups.
 void near_tracking::told(const push_event& what) {
+  const auto own = [&](const auto* event) { return event != nullptr && event->name == invalidation_channel; };
   if (const auto* some = std::get_if<push::invalidated>(&what)) {
     if (some->keys) {
       for (const std::string& each : *some->keys) changed(each);
@@ -107,16 +115,14 @@ void near_tracking::told(const push_event& what) {
       flushed_by_server_.fetch_add(1, std::memory_order_relaxed);
       flushes_.fetch_add(1, std::memory_order_acq_rel);
     }
-  } else if (std::holds_alternative<push::confirmed>(what)) {
-    if (const auto now = connection_->connected_as()) redirect_ = now->client_id;
-  } else if (const auto* refused = std::get_if<push::refused>(&what)) {
+  } else if (own(std::get_if<push::confirmed>(&what))) {
+    listens();
+  } else if (const auto* refused = std::get_if<push::refused>(&what); own(refused)) {
     this->refused(refused->text, 0);
-  } else if (std::holds_alternative<push::lost>(what)) {
+  } else if (own(std::get_if<push::lost>(&what))) {
     lost(true);
   } else if (std::holds_alternative<push::ended>(what)) {
-    const std::uint64_t lanes = lost_lanes_.load(std::memory_order_acquire);
-    lost(lanes == lanes_lost_by_.load(std::memory_order_relaxed));
-    lanes_lost_by_ = lanes;
+    lost(!pushes_->outlived_a_lane());
   }
 }
 
@@ -130,7 +136,8 @@ void near_tracking::changed(std::string_view name) noexcept {
   own.since.store(0, std::memory_order_relaxed);
   const std::chrono::nanoseconds took{exact_now() - since};
   // Whatever comes later is about another write: the own one changed nothing.
-  if (took <= heartbeat.heartbeat + heartbeat.heartbeat_timeout) push_delay_.record(took);
+  constexpr push_options beat = cache_pushes::near_heartbeat;
+  if (took <= beat.heartbeat + beat.heartbeat_timeout) push_delay_.record(took);
 }
 
 /// The change is noted first: what is being read meanwhile is not taken over, or is there already and found.

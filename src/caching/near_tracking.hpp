@@ -1,6 +1,7 @@
 #pragma once
 // How the near caches of a client hear of what changes in Redis.
 
+#include "caching/cache_pushes.hpp"
 #include "caching/face.hpp"
 #include "caching/near_stamps.hpp"
 #include "engine/seam.hpp"
@@ -23,8 +24,8 @@ namespace tenantry::detail {
 
 class near_cache;
 
-/// One for all near caches of a client, with a push connection on which the server announces changed keys
-/// (CLIENT TRACKING with OPTIN and REDIRECT, Redis 7.0).
+/// One for all near caches of a client. The server announces changed keys on the push connection of its caches (CLIENT
+/// TRACKING with OPTIN and REDIRECT, Redis 7.0).
 ///
 /// - Reads are tracked only while the server has confirmed that it announces on that connection, and name it.
 /// - What was read belongs to an epoch. Each loss of the push connection, or of a connection on which tracked reads go,
@@ -33,9 +34,9 @@ class near_cache;
 ///   was heard of since: a message that overtakes the reply is not lost.
 ///
 /// Threads: all members from any thread.
-class near_tracking {
+class near_tracking final : public cache_pushes::listener {
  public:
-  explicit near_tracking(const client& redis);
+  near_tracking(const client& redis, std::shared_ptr<cache_pushes> pushes);
   ~near_tracking();
   near_tracking(const near_tracking&) = delete;
   near_tracking& operator=(const near_tracking&) = delete;
@@ -90,7 +91,8 @@ class near_tracking {
     std::atomic<std::int64_t> since = 0;
   };
 
-  void told(const push_event& what);
+  void told(const push_event& what) override;
+  void listens() noexcept;
   void lost(bool by_itself) noexcept;
   void changed(std::string_view name) noexcept;
   std::uint64_t drop(std::string_view name, std::uint64_t hash) noexcept;
@@ -98,9 +100,8 @@ class near_tracking {
   const client& redis_;
   const std::atomic<std::uint64_t>& lost_lanes_;
   std::atomic<std::uint64_t> flushes_ = 0;
-  std::atomic<std::int64_t> redirect_ = 0;        // 0: none
-  std::atomic<std::uint64_t> lanes_lost_by_ = 0;  // when the push connection was begun
-  std::atomic<bool> refused_ = false;             // and told
+  std::atomic<std::int64_t> redirect_ = 0;  // 0: none
+  std::atomic<bool> refused_ = false;       // and told
   std::array<std::atomic<std::uint64_t>, 2> agreed_{never, never};
 
   near_changes changes_;
@@ -114,7 +115,8 @@ class near_tracking {
 
   std::mutex mutex_;
   std::vector<near_cache*> caches_;
-  std::unique_ptr<push_connection> connection_;  // the last: its listener uses the others
+  const std::shared_ptr<cache_pushes> pushes_;
+  const cache_pushes::member joined_;  // the last: `told` uses the others
 };
 
 }  // namespace tenantry::detail

@@ -6,16 +6,9 @@
 
 namespace tenantry::detail {
 
-wakeups::~wakeups() {
-  if (connection_ && seam::forked(redis_)) {
-    connection_->abandon();
-    static_cast<void>(connection_.release());  // it is the parent's
-  }
-  if (connection_) push_connection::end(std::move(connection_));
-}
-
 std::shared_ptr<wakeups> wakeups::of(const client& redis) {
-  return seam::shared_part<wakeups>(redis, [&redis] { return std::make_shared<wakeups>(redis); });
+  auto pushes = cache_pushes::of(redis);
+  return seam::shared_part<wakeups>(redis, [&] { return std::make_shared<wakeups>(redis, std::move(pushes)); });
 }
 
 wakeups::waiter::waiter(std::shared_ptr<wakeups> hub, std::string channel)
@@ -52,21 +45,20 @@ void wakeups::waiter::wake() {
 
 void wakeups::join(waiter& one) {
   const std::lock_guard held{mutex_};
-  if (!connection_) {
-    connection_ = seam::open_push_connection(redis_, {}, [this](push_event& what) { told(what); });
-  }
+  if (!joined_) joined_.emplace(*pushes_, *this, cache_pushes::hears::wakeups);
   waiting_[one.channel_].push_back(&one);
   // Where messages arrive already there is no subscription to wait for.
-  if (connection_->want(push_kind::channel, one.channel_) != standing::pending) one.wake();
+  if (pushes_->connection().want(push_kind::channel, one.channel_) != standing::pending) one.wake();
 }
 
 void wakeups::leave(waiter& one) noexcept {
+  if (seam::forked(redis_)) return;  // a thread of the parent may have the lock
   const std::lock_guard held{mutex_};
   const auto found = waiting_.find(one.channel_);
   std::erase(found->second, &one);
   if (!found->second.empty()) return;
   waiting_.erase(found);
-  connection_->unwant(push_kind::channel, one.channel_);
+  pushes_->connection().unwant(push_kind::channel, one.channel_);
 }
 
 void wakeups::told(const push_event& what) {

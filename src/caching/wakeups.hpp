@@ -1,6 +1,7 @@
 #pragma once
 // Messages that wake who waits for the lease of another process.
 
+#include "caching/cache_pushes.hpp"
 #include "engine/seam.hpp"
 
 #include <tenantry/client.hpp>
@@ -9,20 +10,21 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace tenantry::detail {
 
-/// One for all caches of a client, with a push connection that the first wait opens.
+/// One for all caches of a client. The first wait needs the push connection, and opens it where it is not there.
 ///
 /// Threads: all members from any thread.
-class wakeups {
+class wakeups final : public cache_pushes::listener {
  public:
-  explicit wakeups(const client& redis) : redis_{redis} {}
-  ~wakeups();
+  wakeups(const client& redis, std::shared_ptr<cache_pushes> pushes) : redis_{redis}, pushes_{std::move(pushes)} {}
   wakeups(const wakeups&) = delete;
   wakeups& operator=(const wakeups&) = delete;
 
@@ -58,14 +60,15 @@ class wakeups {
  private:
   void join(waiter& one);
   void leave(waiter& one) noexcept;
-  void told(const push_event& what);
+  void told(const push_event& what) override;
   void wake(const std::string& channel);
   void wake_all();
 
   const client& redis_;
   std::mutex mutex_;
   std::unordered_map<std::string, std::vector<waiter*>> waiting_;
-  std::unique_ptr<push_connection> connection_;
+  const std::shared_ptr<cache_pushes> pushes_;
+  std::optional<cache_pushes::member> joined_;  // the last: `told` uses the others
 };
 
 }  // namespace tenantry::detail

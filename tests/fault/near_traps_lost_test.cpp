@@ -2,12 +2,16 @@
 // noticed by both ends, by one, or by none.
 
 #include "support/concurrency.hpp"
+#include "support/fault_proxy.hpp"
 #include "support/kpi.hpp"
+#include "support/listener.hpp"
 #include "support/near_proxied.hpp"
 #include "support/near_rig.hpp"
+#include "support/sites.hpp"
 
 #include <tenantry/cache.hpp>
 #include <tenantry/client.hpp>
+#include <tenantry/observer.hpp>
 #include <tenantry/task.hpp>
 #include <tenantry/testing/redis_server.hpp>
 
@@ -183,6 +187,52 @@ TEST_CASE("T16: a push connection that is silent, and open, counts as lost") {
     REQUIRE(comes_near(with.cache, the_key()));
   }
   check_works_again(with);
+}
+
+TEST_CASE("T16: silence is noticed early where a near cache came late, not where there is none or it has ended") {
+  const support::must_end ends{100s};
+  const tn::testing::redis_server server = support::near_server::started({});
+  support::fault_proxy proxy{server.port()};
+  const tn::client direct{support::near_server::patient(server.unix_url())};
+  support::site holder{support::site::waiting(), support::near_server::patient(server.unix_url())};
+  support::load_held load{holder, the_key(), {1, "held"}};
+  struct waiting_site {
+    explicit waiting_site(const std::string& url)
+        : at{support::site::waiting(),
+             [&] {
+               auto how = support::near_server::patient(url);
+               how.observer = heard.ear();
+               return how;
+             }()},
+          waiting{at, the_key(), {2, "own"}} {}
+    [[nodiscard]] bool lost() const { return !heard.all(tn::events::push_lost).empty(); }
+
+    support::listener heard;
+    support::site at;
+    support::waiting_fetch waiting;
+  };
+  waiting_site without{proxy.url()};
+  waiting_site ended{proxy.url()};
+  waiting_site late{proxy.url()};
+  const auto listening = [&] {
+    return std::ranges::count(support::connections(direct), true, &support::connection_seen::listens);
+  };
+  REQUIRE(eventually([&] { return listening() == 3; }));
+  {
+    const tn::cache<std::string> cache{ended.at.redis, support::bare_near_by()};
+    REQUIRE(tracks(cache));
+  }
+  const tn::cache<std::string> cache{late.at.redis, support::bare_near_by()};
+  REQUIRE(tracks(cache));
+  CHECK(listening() == 3);
+  proxy.apply(support::flow::to_client, {.carries = support::faults::transport::swallows}, support::reach::open);
+  CHECK(eventually([&] { return cache.near_stats().flushes_push_lost == 1; }));
+  REQUIRE(tracks(cache));
+  CHECK_FALSE(without.lost());
+  CHECK_FALSE(ended.lost());
+  proxy.reset();
+  (void)load.finish();
+  for (waiting_site* each : {&without, &ended, &late}) CHECK(each->waiting.result()->unit == "held");
 }
 
 TEST_CASE("T16: what the server's message is lost of is given for max_age at most") {
