@@ -60,7 +60,7 @@ struct invalidate_options {
 /// Keys:     the key itself, a string: one line (docs/cache.md) and the codec's bytes, PX = ttl with jitter, and
 ///           stale_for; `{k}#lease`, `{k}#failed`, `{k}#hold` beside it; `stamp:{acme}` and `stamp:{acme}:tag:...`.
 /// Errors:   whatever the loader throws, unchanged. load_failed; recursive_load when a loader fetches the key that it
-///           is loading.
+///           is loading; connection_error (forked) in the child of a fork, where no loader runs.
 /// Cost:     a hit one round trip, two when a tag of the tenant was invalidated since. A miss two, and one to store;
 ///           one more with tags, and one more where the near cache knew the tenant's stamp. A hit of the near cache
 ///           none.
@@ -77,8 +77,9 @@ class cache {
       "and from_json, or name a codec as the second template argument");
 
  public:
-  /// A cache whose loader is given to each fetch. Errors: invalid_option, naming the field; with `near` also
-  /// std::system_error when the client's I/O thread cannot be started.
+  /// A cache whose loader is given to each fetch. Errors: invalid_option, naming the field; connection_error
+  /// (forked) where the client is that of a parent; with `near` also std::system_error when the client's I/O thread
+  /// cannot be started.
   explicit cache(const client& redis, cache_options options = {})
       : core_{redis, options, detail::codec_for<T, Codec>()} {}
 

@@ -126,7 +126,7 @@ class TENANTRY_EXPORT client : public caller {
   /// The same for coroutines. Starts the I/O thread. Errors: also std::system_error when it cannot be started.
   [[nodiscard]] async_exclusive_connection async_exclusive() const;
 
-  /// What was counted until now. Cost: no round trip; some microseconds.
+  /// What was counted until now; in the child of a fork nothing, and no lanes. Cost: no round trip; some microseconds.
   [[nodiscard]] client_metrics metrics() const;
 
   /// Refuses new calls (errc::closed), waits up to `drain` for those under way, then ends the rest: not_sent or

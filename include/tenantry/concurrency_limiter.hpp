@@ -114,7 +114,7 @@ class TENANTRY_EXPORT permit {
 class TENANTRY_EXPORT concurrency_limiter {
  public:
   /// With `on_failure::insurance` all permits count that this client's limiters have given in this process. Errors:
-  /// invalid_option, naming the field.
+  /// invalid_option, naming the field; connection_error (forked) where the client is that of a parent.
   concurrency_limiter(const client& redis, on_failure if_away, concurrency_options how = {});
   ~concurrency_limiter();
   concurrency_limiter(const concurrency_limiter&) = delete;

@@ -13,8 +13,10 @@
 #include <mutex>
 #include <optional>
 #include <stop_token>
+#include <sys/types.h>
 #include <thread>
 #include <type_traits>
+#include <unistd.h>
 #include <utility>
 
 namespace tenantry {
@@ -49,6 +51,7 @@ class feed_loop {
   /// When it returns the function does not run and is not called any more. Called by the function itself, it returns at
   /// once, and this holds when the function has returned. Idempotent.
   void stop() noexcept {
+    if (shared_->process != ::getpid()) return;  // the child of a fork, where nothing runs that could end
     shared_->stop.request_stop();
     std::unique_lock held{shared_->mutex};
     shared_->stopped = true;
@@ -69,6 +72,7 @@ class feed_loop {
     error_handler on_error;
     std::stop_source stop;
     std::atomic<std::uint64_t> errors{0};
+    const pid_t process = ::getpid();
     std::mutex mutex;
     std::condition_variable idle;
     bool stopped = false;

@@ -44,7 +44,8 @@ class TENANTRY_EXPORT on_failure {
  public:
   static const on_failure fail_open;    ///< allows
   static const on_failure fail_closed;  ///< denies, and says to try again in a second
-  /// Counts in this process alone, up to limit / instances, but at least 1. Errors: invalid_option for 0.
+  /// Counts in this process alone, up to limit / instances, but at least 1; in the child of a fork it denies. Errors:
+  /// invalid_option for 0.
   static on_failure insurance(unsigned instances);
 
   [[nodiscard]] decision_source source() const noexcept { return source_; }
@@ -173,7 +174,7 @@ class TENANTRY_EXPORT rate_limiter {
   [[nodiscard]] task<void> async_reset(const tenant_id& tenant, std::string path);
 
   /// Other limits from the next decision on, as many as before; the kind stays. What was charged still counts.
-  /// Errors: invalid_option, naming the field; nothing has changed then.
+  /// Errors: invalid_option, naming the field, and connection_error (forked); nothing has changed then.
   void set_limits(std::vector<rate_limit> limits);
 
   [[nodiscard]] limit_kind kind() const noexcept;

@@ -1,6 +1,7 @@
 #include "caching/cache_state.hpp"
 #include "caching/fetch_run.hpp"
 #include "caching/key_writes.hpp"
+#include "engine/seam.hpp"
 
 #include <tenantry/detail/cache_core.hpp>
 #include <tenantry/detail/load_scope.hpp>
@@ -24,6 +25,7 @@ void check(const cache_state* on, const key& k, const load_chain* inside) {
 /// Inside of these loads, if there are any.
 std::unique_ptr<fetch_session> session_of(cache_state& on, key k, fetcher who,
                                           std::shared_ptr<const load_chain> inside) {
+  seam::check_not_forked(on.redis());
   check(&on, k, inside.get());
   if (!inside) who = fetcher::outside;
   auto session = std::make_unique<fetch_session>(on, std::move(k), who, std::move(inside));
@@ -43,13 +45,18 @@ fetch_group::sessions sessions_of(cache_state& on, std::span<const key> keys, fe
 cache_core::cache_core(const client& redis, const cache_options& options, value_codec codec)
     : state_{std::make_unique<cache_state>(redis, options, std::move(codec))}, near_{state_->near()} {}
 
-cache_core::~cache_core() = default;
+cache_core::~cache_core() {
+  if (seam::forked(state_->redis())) leave_to_parent(std::move(state_));
+}
 
 cache_stats cache_core::stats() const noexcept { return state_->stats(); }
 
-near_stats cache_core::near_stats() const { return near_ == nullptr ? tenantry::near_stats{} : near_->stats(); }
+near_stats cache_core::near_stats() const {
+  return near_ == nullptr || seam::forked(state_->redis()) ? tenantry::near_stats{} : near_->stats();
+}
 
 near_hit cache_core::look_near(const key& k) const {
+  seam::check_not_forked(state_->redis());
   if (load_scope::active()) check(state_.get(), k, load_scope::innermost().get());
   return near_->find(k);
 }
@@ -61,6 +68,7 @@ near_hit cache_core::find_near(const key& k, const load_chain* inside) const {
 }
 
 bool cache_core::close(std::chrono::milliseconds patience) {
+  if (seam::forked(state_->redis())) return true;  // the loads are the parent's
   const auto now = std::chrono::steady_clock::now();
   const auto most =
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::time_point::max() - now);

@@ -1,6 +1,7 @@
 #include "caching/fetch_run.hpp"
 
 #include "caching/background_loads.hpp"
+#include "engine/seam.hpp"
 
 #include <utility>
 
@@ -37,6 +38,7 @@ void leave(cache_state& on, std::unique_ptr<fetch_session>& fetch,
 }  // namespace
 
 task<looked_up> look_only(cache_state& on, face how, key k) {
+  seam::check_not_forked(on.redis());
   fetch_session session{on, std::move(k), fetcher::thread_inside};
   session.begin();
   try {

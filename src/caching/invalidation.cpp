@@ -176,6 +176,8 @@ task<delivery> invalidator::async_expire(const tag& what) const {
   return async_send(*redis_, undelivered_, soft(what));
 }
 
-std::size_t invalidator::queued() const { return detail::invalidation_queue::of(*redis_)->size(); }
+std::size_t invalidator::queued() const {
+  return detail::seam::forked(*redis_) ? 0 : detail::invalidation_queue::of(*redis_)->size();
+}
 
 }  // namespace tenantry

@@ -4,6 +4,7 @@
 #include "caching/scripts.hpp"
 #include "caching/server_time.hpp"
 #include "caching/stamp_life.hpp"
+#include "engine/seam.hpp"
 
 #include <tenantry/error.hpp>
 
@@ -39,6 +40,7 @@ struct stamp_now {
 };
 
 task<stamp_now> current_stamp(cache_state& on, face how, const caller& by, key k) {
+  seam::check_not_forked(on.redis());
   if (on.rules().bare) co_return stamp_now{};
   const tenant_stamp fresh = tenant_stamp::make();
   std::vector<request> requests;
@@ -109,6 +111,7 @@ invalidation of_key(const key& k, const std::string& kind, std::vector<request> 
 
 /// Sends it, or queues it where that may be. The first request decides.
 task<delivery> deliver(cache_state& on, face how, invalidation what) {
+  seam::check_not_forked(on.redis());
   const bool may_queue = on.options().undelivered == undelivered::queue;
   const near_write writing{what.written};  // until it is queued, if it is
   std::optional<error> failed;
@@ -169,6 +172,7 @@ task<load_ticket> begin(cache_state& on, face how, key k) {
 task<bool> put(cache_state& on, face how, key k, any_value value, load_ticket ticket) {
   if (ticket.key != k.str())
     throw invalid_option{"load_ticket: it was taken for " + ticket.key + ", not for " + k.str()};
+  seam::check_not_forked(on.redis());
   const tenant_id tenant = k.tenant();
   const caller by = on.through(tenant);
   const load_outcome outcome = outcome_to_store(on, value);

@@ -103,6 +103,7 @@ bool engine::forked() const noexcept { return detail::fork_count() != fork_count
 
 void engine::abandon() noexcept {
   for_each_part([](auto& part) { part.abandon(); });
+  push_connections_.for_each([](push_connection& each) { each.abandon(); });
 }
 
 template <class What>
@@ -253,6 +254,7 @@ template task<std::vector<reply>> engine::async_run(std::vector<command>, std::v
                                                     std::optional<net::clock::time_point>, resumed, traffic);
 
 task<bool> engine::async_pause(net::clock::time_point until, std::stop_token stop, resumed where) {
+  if (forked()) co_return false;
   async_lane& lane = coroutine_lane({}, lane_choice::by_size);
   call_terms terms{.deadline = until, .stop = std::move(stop), .where = where};
   async_call pause{lane, {}, {}, terms};
@@ -260,15 +262,21 @@ task<bool> engine::async_pause(net::clock::time_point until, std::stop_token sto
   co_return !interrupted || interrupted->code == errc::cancelled;
 }
 
-void engine::check_open() const {
+void engine::check_not_forked() const {
+  if (!forked()) return;
   const command asked{"call"};
-  if (forked()) raise(forked_since(), {&asked, 1});
+  raise(forked_since(), {&asked, 1});
+}
+
+void engine::check_open() const {
+  check_not_forked();
+  const command asked{"call"};
   if (closed_) raise(closed_before(), {&asked, 1});
 }
 
 exclusive_connection engine::take_exclusive() {
+  check_not_forked();
   const command asked{"exclusive"};
-  if (forked()) raise(forked_since(), {&asked, 1});
   failure why;
   auto connection = exclusive_.take(why);
   if (!connection) raise(why, {&asked, 1});
@@ -276,8 +284,8 @@ exclusive_connection engine::take_exclusive() {
 }
 
 async_exclusive_connection engine::take_async_exclusive() {
+  check_not_forked();
   const command asked{"exclusive"};
-  if (forked()) raise(forked_since(), {&asked, 1});
   auto mine = std::make_shared<exclusive_lane>();
   failure why;
   mine->lane = async_exclusive_.take(why);
@@ -376,6 +384,7 @@ io_task::interest engine::late_close::run(short) noexcept {
 
 client_metrics engine::metrics() const {
   client_metrics all;
+  if (forked()) return all;
   all.lanes.push_back(blocking_.metrics());
   if (bulk_.get() != nullptr) all.lanes.push_back(bulk_.get()->metrics());
   if (async_.get() != nullptr) all.lanes.push_back(async_.get()->metrics());

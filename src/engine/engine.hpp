@@ -6,10 +6,12 @@
 #include "engine/breaker.hpp"
 #include "engine/exclusive_lane.hpp"
 #include "engine/exclusive_pool.hpp"
+#include "engine/fork_safe_list.hpp"
 #include "engine/hang_up_watch.hpp"
 #include "engine/io_loop.hpp"
 #include "engine/notify.hpp"
 #include "engine/opened_later.hpp"
+#include "engine/push_connection.hpp"
 #include "engine/retry_budget.hpp"
 #include "engine/retry_machine.hpp"
 #include "engine/shared_parts.hpp"
@@ -65,7 +67,7 @@ class engine {
   /// How many of them have ended so far.
   [[nodiscard]] const std::atomic<std::uint64_t>& lost_connections() const noexcept { return losses_; }
 
-  /// Until then, or until the token is triggered. False when the client was closed.
+  /// Until then, or until the token is triggered. False when the client was closed, and in the child of a fork.
   task<bool> async_pause(net::clock::time_point until, std::stop_token stop, resumed where = resumed::by_executor);
 
   /// Errors: refused_command, invalid_option, and connection_error (forked).
@@ -73,6 +75,8 @@ class engine {
 
   /// Errors: connection_error (closed, forked).
   void check_open() const;
+  /// Before anything that takes a lock: those of the parent may be held for ever. Errors: connection_error (forked).
+  void check_not_forked() const;
 
   /// A connection for one caller alone. Errors: connection_error (overloaded, closed, forked).
   exclusive_connection take_exclusive();
@@ -92,12 +96,15 @@ class engine {
   void abandon() noexcept;
   [[nodiscard]] bool forked() const noexcept;
 
+  /// In the child of a fork without lanes, and of a breaker that never opened.
   [[nodiscard]] client_metrics metrics() const;
   [[nodiscard]] const client_options& options() const noexcept { return options_; }
   [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
   [[nodiscard]] breaker& circuit_breaker() noexcept { return breaker_; }
   [[nodiscard]] io_loop& loop() noexcept { return loop_; }
   [[nodiscard]] shared_parts& parts() noexcept { return parts_; }
+  /// Those of the patterns, for `abandon`.
+  [[nodiscard]] fork_safe_list<push_connection>& push_connections() noexcept { return push_connections_; }
   [[nodiscard]] const resume_all& resume() const noexcept { return resume_; }
 
   /// Throws what a failure is to the caller of these commands.
@@ -142,6 +149,7 @@ class engine {
 
   opened_later<thread_pool> pool_;
   resume_all resume_;
+  fork_safe_list<push_connection> push_connections_;
   io_loop loop_;
   blocking_driver blocking_;
   opened_later<hang_up_watch> watch_;

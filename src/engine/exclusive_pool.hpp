@@ -3,6 +3,7 @@
 
 #include "engine/exchange.hpp"
 #include "engine/failures.hpp"
+#include "engine/fork_safe_list.hpp"
 #include "net/wait.hpp"
 
 #include <atomic>
@@ -64,7 +65,7 @@ class exclusive_pool {
         idle_.pop_back();
         if (!one->alive()) one.reset();
       }
-      if (!one) one = make_();
+      if (!one) one = made();
       taken_.push_back(one);
       idle_.reserve(idle_.size() + taken_.size());
       return one;
@@ -100,11 +101,19 @@ class exclusive_pool {
     for (const auto& each : taken()) each->end_calls();
   }
   void abandon() noexcept {
-    for (const auto& each : idle_) each->abandon();
-    for (const auto& each : taken_) each->abandon();
+    all_.for_each([](Connection& each) { each.abandon(); });
   }
 
  private:
+  /// In the list as long as it lives.
+  std::shared_ptr<Connection> made() {
+    auto place = std::make_unique<typename fork_safe_list<Connection>::place>(all_);
+    std::shared_ptr<Connection> one = make_();
+    Connection* const raw = one.get();
+    place->set(*raw);
+    return {raw, [one = std::move(one), place = std::shared_ptr{std::move(place)}](Connection*) {}};
+  }
+
   std::vector<std::shared_ptr<Connection>> taken() {
     const std::lock_guard lock{mutex_};
     return taken_;
@@ -112,6 +121,7 @@ class exclusive_pool {
 
   exclusive_count& count_;
   const make_connection make_;
+  fork_safe_list<Connection> all_;
   std::mutex mutex_;
   bool closed_ = false;
   std::vector<std::shared_ptr<Connection>> idle_;

@@ -1,21 +1,19 @@
 #include "engine/fork_count.hpp"
 
-#include <atomic>
 #include <pthread.h>
 
 namespace tenantry::detail {
 
 namespace {
 
-std::atomic<std::uint64_t> forks = 0;
+constinit std::atomic<std::uint64_t> forks = 0;
+
+// When the library is loaded. Where it fails for lack of memory, a fork is not noticed.
+[[maybe_unused]] const int registered =
+    ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 
 }  // namespace
 
-std::uint64_t fork_count() noexcept {
-  // Where registering fails for lack of memory, a fork is not noticed.
-  [[maybe_unused]] static const int registered =
-      ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-  return forks.load(std::memory_order_relaxed);
-}
+std::uint64_t fork_count() noexcept { return forks.load(std::memory_order_relaxed); }
 
 }  // namespace tenantry::detail

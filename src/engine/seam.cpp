@@ -14,6 +14,7 @@ namespace tenantry::detail {
 breaker& seam::circuit_breaker(const caller& of) noexcept { return of.engine_->circuit_breaker(); }
 
 void seam::check_breaker(const caller& of) {
+  check_not_forked(of);
   if (circuit_breaker(of).allow(std::chrono::steady_clock::now())) return;
   throw connection_error{errc::unreachable, execution::not_sent, "the circuit breaker is open"};
 }
@@ -21,7 +22,12 @@ void seam::check_breaker(const caller& of) {
 std::unique_ptr<push_connection> seam::open_push_connection(const caller& of, const push_options& how,
                                                             push_connection::listener told) {
   engine& on = *of.engine_;
-  return std::make_unique<push_connection>(on.options(), on.loop(), how, std::move(told));
+  // The listener lives as long as the connection.
+  auto place = std::make_shared<fork_safe_list<push_connection>::place>(on.push_connections());
+  auto made = std::make_unique<push_connection>(on.options(), on.loop(), how,
+                                                [told = std::move(told), place](push_event& what) { told(what); });
+  place->set(*made);
+  return made;
 }
 
 std::vector<reply> seam::execute_tracked(const caller& of, std::span<const command> commands) {
@@ -51,6 +57,8 @@ void seam::notify(const caller& of, std::string_view name, std::initializer_list
 }
 
 void seam::check_open(const caller& of) { of.engine_->check_open(); }
+
+void seam::check_not_forked(const caller& of) { of.engine_->check_not_forked(); }
 
 bool seam::forked(const caller& of) noexcept { return of.engine_->forked(); }
 

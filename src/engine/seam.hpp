@@ -36,7 +36,8 @@ namespace tenantry::detail {
 struct seam {
   /// One for all patterns of a client: it counts the outcome of every call, and patterns ask it before they make one.
   static breaker& circuit_breaker(const caller& of) noexcept;
-  /// The same as an error. Errors: connection_error (unreachable, not_sent) while it is open.
+  /// The same as an error. Errors: connection_error (unreachable, not_sent) while it is open; connection_error
+  /// (forked).
   static void check_breaker(const caller& of);
 
   /// A connection of its own to the same server, on the client's I/O thread, which it starts.
@@ -46,9 +47,10 @@ struct seam {
                                                                push_connection::listener told);
 
   /// The one of its kind that the patterns of a client share, as long as anybody holds it; made by
-  /// `make() -> std::shared_ptr<T>`.
+  /// `make() -> std::shared_ptr<T>`. Errors: connection_error (forked).
   template <class T, class Make>
   static std::shared_ptr<T> shared_part(const caller& of, Make&& make) {
+    check_not_forked(of);
     shared_parts& all = parts_of(of);
     const std::lock_guard held{all.mutex};
     std::weak_ptr<void>& place = all.by_type[typeid(T)];
@@ -78,14 +80,17 @@ struct seam {
 
   /// Errors: connection_error (closed, forked), as a call has them.
   static void check_open(const caller& of);
-  /// True in the child of a fork.
+  /// True in the child of a fork. Only what takes no lock, and looks at nothing that locks guard, may be done there: a
+  /// thread of the parent may have held the lock when it forked.
   [[nodiscard]] static bool forked(const caller& of) noexcept;
+  /// The same as an error: the first that a call of a pattern does. Errors: connection_error (forked, not_sent).
+  static void check_not_forked(const caller& of);
 
   /// Has ended when the client has been destroyed, other than in the child of a fork; for what may outlive it.
   [[nodiscard]] static std::weak_ptr<const void> life(const caller& of) noexcept;
 
   /// Waits in a coroutine until then, or until the token is triggered. False when the client was closed, and may be
-  /// gone. Starts the I/O thread.
+  /// gone; at once in the child of a fork. Starts the I/O thread.
   static task<bool> pause(const caller& of, std::chrono::steady_clock::time_point until, std::stop_token stop);
 
   /// The same for a wait after which nothing is sent: closing the client ends it at once.

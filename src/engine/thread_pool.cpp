@@ -1,3 +1,5 @@
+#include "engine/fork_count.hpp"
+
 #include <tenantry/error.hpp>
 #include <tenantry/executor.hpp>
 
@@ -6,6 +8,7 @@
 #include <condition_variable>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <pthread.h>
 #include <system_error>
@@ -31,6 +34,8 @@ class pool_state : public std::enable_shared_from_this<pool_state> {
 
   void post(std::span<const std::coroutine_handle<>> ready);
   void close();
+  /// True in the child of a fork, which has none of the threads.
+  [[nodiscard]] bool forked() const noexcept { return fork_count() != forks_; }
 
  private:
   /// `taken` changes only with the mutex held, and only when all of it is claimed. Its thread claims without the mutex,
@@ -55,6 +60,7 @@ class pool_state : public std::enable_shared_from_this<pool_state> {
   void run(worker& mine) noexcept;
 
   const std::size_t limit_;
+  const std::uint64_t forks_ = fork_count();
   std::mutex mutex_;
   std::vector<std::coroutine_handle<>> queue_;
   std::vector<std::unique_ptr<worker>> workers_;
@@ -66,6 +72,10 @@ class pool_state : public std::enable_shared_from_this<pool_state> {
 
 void pool_state::post(std::span<const std::coroutine_handle<>> ready) {
   if (ready.empty()) return;
+  if (forked()) {
+    for (const auto each : ready) each.resume();
+    return;
+  }
   worker* called = nullptr;
   {
     std::unique_lock held{mutex_};
@@ -203,7 +213,13 @@ thread_pool::thread_pool(unsigned threads) {
   state_ = std::make_shared<detail::pool_state>(threads);
 }
 
-thread_pool::~thread_pool() { state_->close(); }
+thread_pool::~thread_pool() {
+  if (state_->forked()) {
+    detail::leave_to_parent(std::move(state_));
+  } else {
+    state_->close();
+  }
+}
 
 // Each call keeps the queue: what it posts may be what lets the pool go.
 void thread_pool::post(std::span<const std::coroutine_handle<>> ready) {

@@ -51,12 +51,16 @@ limiter_state::limiter_state(const client& redis, on_failure if_away, limit_rule
     : redis_{redis},
       if_away_{if_away},
       how_{checked(how, rules)},
+      forks_{fork_count()},
       now_{rules_.emplace_back(std::make_unique<const limit_rules>(std::move(rules))).get()} {
   if (how_.denial_cache) memory_.denials.emplace(*how_.denial_cache);
   if (how_.grants) memory_.ahead.emplace(*how_.grants);
 }
 
+bool limiter_state::forked() const noexcept { return fork_count() != forks_; }
+
 void limiter_state::set_limits(std::vector<rate_limit> limits) {
+  seam::check_not_forked(redis_);
   {
     const std::lock_guard held{mutex_};
     auto next = std::make_unique<const limit_rules>(rules().with(std::move(limits)));
@@ -93,20 +97,34 @@ limiter_counters limiter_state::counters() const noexcept {
           .fail_closed = of(decision_source::fail_closed)};
 }
 
+std::optional<decision> limiter_state::in_child(limit_operation what, std::uint64_t units) {
+  if (!forked()) return std::nullopt;
+  try {
+    seam::check_not_forked(redis_);
+  } catch (const error& why) {
+    return count(uncounted(what, countable(units), std::make_shared<const error>(why)));
+  }
+  return std::nullopt;
+}
+
+/// By the policy alone; insurance, which has to count, denies.
+decision limiter_state::uncounted(limit_operation what, std::uint64_t cost, std::shared_ptr<const error> why) const {
+  decision made;
+  made.cost = cost;
+  made.source = if_away_.source();
+  made.allowed = made.source == decision_source::fail_open || gives_back(what);
+  made.granted = made.allowed && !gives_back(what) ? cost : 0;
+  if (!made.allowed) made.retry_after = 1s;
+  made.failure = std::move(why);
+  return made;
+}
+
 decision limiter_state::without_redis(const limit_rules& by, limit_operation what, const limited_view& name,
                                       std::uint64_t cost, std::shared_ptr<const error> why) {
-  decision made;
-  if (if_away_.source() == decision_source::insurance) {
-    const auto share = local_limits::share_of(by.limits(), if_away_.instances());
-    made = local_.decide(what, name, cost, share, clock::now());
-    if (gives_back(what)) lines_.stir(name);
-  } else {
-    made.cost = cost;
-    made.source = if_away_.source();
-    made.allowed = made.source == decision_source::fail_open || gives_back(what);
-    made.granted = made.allowed && !gives_back(what) ? cost : 0;
-    if (!made.allowed) made.retry_after = 1s;
-  }
+  if (if_away_.source() != decision_source::insurance) return uncounted(what, cost, std::move(why));
+  const auto share = local_limits::share_of(by.limits(), if_away_.instances());
+  decision made = local_.decide(what, name, cost, share, clock::now());
+  if (gives_back(what)) lines_.stir(name);
   made.failure = std::move(why);
   return made;
 }
@@ -135,6 +153,7 @@ decision limiter_state::end_of(const acquisition& mine, const limited_view& name
 }
 
 decision limiter_state::acquire(const tenant_id& tenant, std::string_view path, std::uint64_t units) {
+  if (auto decided = in_child(limit_operation::take, units)) return *std::move(decided);
   const std::uint64_t cost = countable(units);
   if (cost == 0) return ask(limit_operation::take, tenant, path, cost);
   const limit_rules& by = rules();
@@ -165,6 +184,7 @@ decision limiter_state::acquire(const tenant_id& tenant, std::string_view path, 
 }
 
 task<decision> limiter_state::async_acquire(tenant_id tenant, std::string path, std::uint64_t units) {
+  if (auto decided = in_child(limit_operation::take, units)) co_return *std::move(decided);
   const std::uint64_t cost = countable(units);
   const limit_rules& by = rules();
   const limited_view name{tenant, path};
@@ -221,6 +241,7 @@ decision limiter_state::told(limit_operation what, const limited_view& name, std
 }
 
 decision limiter_state::ask(limit_operation what, const tenant_id& tenant, std::string_view path, std::uint64_t units) {
+  if (auto decided = in_child(what, units)) return *std::move(decided);
   const std::uint64_t cost = countable(units);
   const limit_rules& by = rules();
   const limited_view name{tenant, path};
@@ -237,6 +258,7 @@ decision limiter_state::ask(limit_operation what, const tenant_id& tenant, std::
 }
 
 task<decision> limiter_state::async_ask(limit_operation what, tenant_id tenant, std::string path, std::uint64_t units) {
+  if (auto decided = in_child(what, units)) co_return *std::move(decided);
   const std::uint64_t cost = countable(units);
   const limit_rules& by = rules();
   const limited_view name{tenant, path};
@@ -257,6 +279,7 @@ task<decision> limiter_state::async_ask(limit_operation what, tenant_id tenant, 
 }
 
 void limiter_state::reset(const tenant_id& tenant, std::string_view path) {
+  seam::check_not_forked(redis_);
   const limited_view name{tenant, path};
   local_.forget(name);
   memory_.forget(name);  // also where it is not known what became of the command
@@ -267,6 +290,7 @@ void limiter_state::reset(const tenant_id& tenant, std::string_view path) {
 }
 
 task<void> limiter_state::async_reset(tenant_id tenant, std::string path) {
+  seam::check_not_forked(redis_);
   const limited_view name{tenant, path};
   local_.forget(name);
   memory_.forget(name);

@@ -44,11 +44,16 @@ class limiter_state {
   /// As long as the limiter lives.
   [[nodiscard]] const limit_rules& rules() const noexcept { return *now_.load(std::memory_order_acquire); }
   [[nodiscard]] limiter_counters counters() const noexcept;
+  /// True in the child of a fork. The client may be gone.
+  [[nodiscard]] bool forked() const noexcept;
 
  private:
   using clock = std::chrono::steady_clock;
 
   [[nodiscard]] caller through(const tenant_id& tenant, clock::time_point deadline) const;
+  /// What is decided in the child of a fork, without a lock; nothing elsewhere.
+  std::optional<decision> in_child(limit_operation what, std::uint64_t units);
+  [[nodiscard]] decision uncounted(limit_operation what, std::uint64_t cost, std::shared_ptr<const error> why) const;
   decision without_redis(const limit_rules& by, limit_operation what, const limited_view& name, std::uint64_t cost,
                          std::shared_ptr<const error> why);
   std::optional<decision> known(limit_operation what, const limited_view& name, std::uint64_t cost,
@@ -61,6 +66,7 @@ class limiter_state {
   const client& redis_;
   const on_failure if_away_;
   const limiter_options how_;
+  const std::uint64_t forks_;
   limiter_memory memory_;
   local_limits local_;
   wait_lines lines_;

@@ -57,6 +57,7 @@ decision cancelled(decision last, std::uint64_t cost) {
 
 decision limiter_state::wait(const tenant_id& tenant, std::string_view path, std::chrono::milliseconds at_most,
                              std::uint64_t cost, const std::stop_token& stop) {
+  if (auto decided = in_child(limit_operation::take, cost)) return *std::move(decided);
   const auto deadline = after(clock::now(), at_most);
   wait_lines::place mine{lines_, {tenant, path}};
   while (!mine.first()) {
@@ -76,6 +77,7 @@ decision limiter_state::wait(const tenant_id& tenant, std::string_view path, std
 
 task<decision> limiter_state::async_wait(tenant_id tenant, std::string path, std::chrono::milliseconds at_most,
                                          std::uint64_t cost, std::stop_token stop) {
+  if (auto decided = in_child(limit_operation::take, cost)) co_return *std::move(decided);
   const auto deadline = after(clock::now(), at_most);
   wait_lines::place mine{lines_, {tenant, path}};
   std::optional<decision> last;

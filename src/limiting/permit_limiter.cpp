@@ -59,8 +59,15 @@ permit_limiter::permit_limiter(const client& redis, on_failure if_away, const co
       if_away_{if_away},
       how_{checked(how)},
       gives_back_{redis.with({.timeout = how.timeout, .retry = retry::idempotent, .down = when_down::fail})},
+      forks_{fork_count()},
       keeper_{permit_keeper::of(redis)},
       local_{local_permits::of(redis)} {}
+
+permit_limiter::~permit_limiter() {
+  if (fork_count() == forks_) return;
+  leave_to_parent(std::move(keeper_));
+  leave_to_parent(std::move(local_));
+}
 
 permit permit_limiter::granted(const request& by, const reply& answer) {
   permit made;
@@ -86,6 +93,7 @@ permit permit_limiter::without_redis(const request& by, const error& why) {
   made.granted_ = made.source_ == decision_source::fail_open && how_.limit > 0;
   made.limit_ = how_.limit;
   if (made.source_ != decision_source::insurance) return made;
+  if (fork_count() != forks_) return made;  // it cannot count without a lock, and denies
   made.limit_ = std::min(how_.limit, std::max<std::uint64_t>(how_.limit / if_away_.instances(), 1));
   if (auto seat = local_->take(by.lease->key, made.limit_, made.in_use_)) {
     made.place_ = std::make_unique<permit_place>(shared_from_this(), nullptr, by.how);

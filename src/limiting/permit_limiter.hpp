@@ -24,6 +24,10 @@ enum class leaving : unsigned char { blocking, by_keeper };
 class permit_limiter : public std::enable_shared_from_this<permit_limiter> {
  public:
   permit_limiter(const client& redis, on_failure if_away, const concurrency_options& how);
+  permit_limiter(const permit_limiter&) = delete;
+  permit_limiter& operator=(const permit_limiter&) = delete;
+  /// In the child of a fork it leaves what it shares to the parent.
+  ~permit_limiter();
 
   permit acquire(const tenant_id& tenant, std::string_view name);
   std::uint64_t in_use(const tenant_id& tenant, std::string_view name) const;
@@ -42,8 +46,9 @@ class permit_limiter : public std::enable_shared_from_this<permit_limiter> {
   const on_failure if_away_;
   const concurrency_options how_;
   const caller gives_back_;
-  const std::shared_ptr<permit_keeper> keeper_;
-  const std::shared_ptr<local_permits> local_;
+  const std::uint64_t forks_;
+  std::shared_ptr<permit_keeper> keeper_;
+  std::shared_ptr<local_permits> local_;
 };
 
 /// What a permit holds; given back when it ends. Nobody has it in Redis where there is no lease.

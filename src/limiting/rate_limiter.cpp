@@ -26,7 +26,9 @@ rate_limiter::rate_limiter(const client& redis, on_failure if_away, std::initial
                            limiter_options how)
     : state_{std::make_unique<limiter_state>(redis, if_away, limit_rules{limits, how.placement}, how)} {}
 
-rate_limiter::~rate_limiter() = default;
+rate_limiter::~rate_limiter() {
+  if (state_->forked()) detail::leave_to_parent(std::move(state_));
+}
 
 decision rate_limiter::acquire(const tenant_id& tenant, std::string_view path, std::uint64_t cost) {
   return state_->acquire(tenant, path, cost);

@@ -75,8 +75,13 @@ class consume_state {
   void undecodable(std::string_view why);
   void leave() noexcept;
   task<void> async_leave();
-  void stop() noexcept { stopped_.request_stop(); }
+  void stop() noexcept {
+    if (!forked()) stopped_.request_stop();
+  }
+  /// True in the child of a fork, where it is over.
+  [[nodiscard]] bool forked() const noexcept { return log_->forked(); }
   [[nodiscard]] consumer_counters counters() const noexcept {
+    if (forked()) return {};
     const std::lock_guard held{mutex_};
     return counters_;
   }
@@ -87,7 +92,7 @@ class consume_state {
     return log_->redis().with({.timeout = log_->timeout(), .retry = retry::never, .tenant = &tenant_});
   }
   [[nodiscard]] bool ends(const std::stop_token& stop) const noexcept {
-    return over_ || stopped_.stop_requested() || stop.stop_requested();
+    return forked() || over_ || stopped_.stop_requested() || stop.stop_requested();
   }
   reply exchanged(const work_request& about) const;
   task<reply> async_exchanged(const work_request& about) const;
@@ -280,6 +285,7 @@ void consume_state::leave() noexcept {
 }
 
 task<void> consume_state::async_leave() {
+  if (forked()) co_return;
   keeper_->stop();
   try {
     if (machine_->recovers()) {
@@ -301,7 +307,9 @@ consume_core::consume_core(std::shared_ptr<log_state> log, subscriber& by, const
     : state_{std::make_unique<consume_state>(std::move(log), by, tenant, group, how)} {}
 consume_core::consume_core(consume_core&&) noexcept = default;
 consume_core& consume_core::operator=(consume_core&&) noexcept = default;
-consume_core::~consume_core() = default;
+consume_core::~consume_core() {
+  if (state_ && state_->forked()) leave_to_parent(std::move(state_));
+}
 
 void consume_core::begin() { state_->begin(state_->by().listen(state_->live_channel(), wakes_up)); }
 task<void> consume_core::async_begin() {
@@ -311,10 +319,18 @@ task<void> consume_core::async_begin() {
 }
 work_ref consume_core::next(const std::stop_token& stop) { return state_->next(stop); }
 task<work_ref> consume_core::async_next(std::stop_token stop) { return state_->async_next(std::move(stop)); }
-void consume_core::done() { state_->done(); }
-void consume_core::failed(std::string_view why) { state_->failed(why); }
-void consume_core::undecodable(std::string_view why) { state_->undecodable(why); }
-void consume_core::leave() noexcept { state_->leave(); }
+void consume_core::done() {
+  if (!state_->forked()) state_->done();
+}
+void consume_core::failed(std::string_view why) {
+  if (!state_->forked()) state_->failed(why);
+}
+void consume_core::undecodable(std::string_view why) {
+  if (!state_->forked()) state_->undecodable(why);
+}
+void consume_core::leave() noexcept {
+  if (!state_->forked()) state_->leave();
+}
 task<void> consume_core::async_leave() { return state_->async_leave(); }
 void consume_core::stop() noexcept { state_->stop(); }
 consumer_counters consume_core::counters() const noexcept { return state_->counters(); }

@@ -141,6 +141,7 @@ subscription_counters feed::counters() const {
 }
 
 void feed::undecodable(const published_ref& what, std::string_view why) {
+  if (hub_->forked()) return;
   bool tell = false;
   {
     const std::lock_guard held{mutex_};

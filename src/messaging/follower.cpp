@@ -41,7 +41,11 @@ class follow_state {
   [[nodiscard]] const log_cursor& cursor() const noexcept { return cursor_; }
   void stop() noexcept {
     feed_.unsubscribe();
-    stopped_.request_stop();
+    if (log_->forked()) {
+      over_ = true;
+    } else {
+      stopped_.request_stop();
+    }
   }
   [[nodiscard]] const log_state& log() const noexcept { return *log_; }
   [[nodiscard]] const tenant_id& tenant() const noexcept { return tenant_; }
@@ -180,7 +184,9 @@ task<follow_core> follow_core::async_begin(std::shared_ptr<log_state> log, subsc
 follow_core::follow_core(std::unique_ptr<follow_state> mine) noexcept : state_{std::move(mine)} {}
 follow_core::follow_core(follow_core&&) noexcept = default;
 follow_core& follow_core::operator=(follow_core&&) noexcept = default;
-follow_core::~follow_core() = default;
+follow_core::~follow_core() {
+  if (state_ && state_->log().forked()) leave_to_parent(std::move(state_));
+}
 
 std::optional<followed_item> follow_core::next(time_point limit, const std::stop_token& stop) {
   return state_->next(limit, stop);

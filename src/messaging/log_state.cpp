@@ -85,6 +85,10 @@ void failed(shared_log_read& mine, const error& why) {
 log_state::log_state(const client& redis, log_core::channel_of where, const event_log_options& how)
     : redis_{redis}, where_{where}, how_{checked(how)} {}
 
+log_state::~log_state() {
+  if (forked()) leave_to_parent(std::move(together_));
+}
+
 /// `log:{acme}:alarms` for the channel `alarms:acme`: what follows its tenant goes behind its prefix.
 std::string log_state::name(const tenant_id& tenant) const {
   const std::string channel = where_(tenant).str();
@@ -160,8 +164,9 @@ caller log_state::reader(const tenant_id& tenant, time_point deadline, const std
 
 shared_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::uint64_t count, time_point limit,
                             const std::stop_token& stop) const {
+  seam::check_not_forked(redis_);
   const patience until{how_.timeout};
-  shared_log_read mine{together_, {.tenant = &tenant, .from = from, .count = count}, until.alone_from};
+  shared_log_read mine{*together_, {.tenant = &tenant, .from = from, .count = count}, until.alone_from};
   for (;;) {
     const auto now = clock::now();
     switch (mine.next(now, end_of(now, limit, stop))) {
@@ -175,7 +180,7 @@ shared_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::ui
         }
         break;
       case shared_log_read::step::wait:
-        together_.sleep_until(mine.request(), std::min(limit, until.alone_from), stop);
+        together_->sleep_until(mine.request(), std::min(limit, until.alone_from), stop);
         break;
       case shared_log_read::step::done:
         return mine.result();
@@ -184,8 +189,9 @@ shared_page log_state::read(const tenant_id& tenant, std::uint64_t from, std::ui
 }
 task<shared_page> log_state::async_read(tenant_id tenant, std::uint64_t from, std::uint64_t count, time_point limit,
                                         std::stop_token stop) const {
+  seam::check_not_forked(redis_);
   const patience until{how_.timeout};
-  shared_log_read mine{together_, {.tenant = &tenant, .from = from, .count = count}, until.alone_from};
+  shared_log_read mine{*together_, {.tenant = &tenant, .from = from, .count = count}, until.alone_from};
   bool closed = false;
   for (;;) {
     const auto now = clock::now();
@@ -202,7 +208,7 @@ task<shared_page> log_state::async_read(tenant_id tenant, std::uint64_t from, st
         }
         break;
       case shared_log_read::step::wait: {
-        const either_token woken{together_.changed(mine.request()), stop};
+        const either_token woken{together_->changed(mine.request()), stop};
         auto waiting = seam::pause(redis_, std::min(limit, until.alone_from), woken.get());
         const bool open = co_await std::move(waiting);
         closed = !open;

@@ -1,6 +1,7 @@
 #pragma once
 // A log: where it is, and how it is written and read.
 
+#include "engine/seam.hpp"
 #include "messaging/log_page.hpp"
 #include "messaging/log_reads.hpp"
 
@@ -15,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -28,8 +30,13 @@ class log_state {
   using time_point = std::chrono::steady_clock::time_point;
 
   log_state(const client& redis, log_core::channel_of where, const event_log_options& how);
+  log_state(const log_state&) = delete;
+  log_state& operator=(const log_state&) = delete;
+  ~log_state();
 
   [[nodiscard]] const client& redis() const noexcept { return redis_; }
+  /// True in the child of a fork. The client may be gone.
+  [[nodiscard]] bool forked() const noexcept { return fork_count() != forks_; }
   /// The key of the stream.
   [[nodiscard]] std::string name(const tenant_id& tenant) const;
   /// So many events, or fewer, so that one reply holds them however large they are.
@@ -63,7 +70,8 @@ class log_state {
   const client& redis_;
   const log_core::channel_of where_;
   const event_log_options how_;
-  mutable log_reads together_;
+  const std::uint64_t forks_ = fork_count();
+  std::unique_ptr<log_reads> together_ = std::make_unique<log_reads>();
 };
 
 }  // namespace tenantry::detail

@@ -1,5 +1,6 @@
 // Contexts that are shared, and renewed when their files change.
 
+#include "engine/fork_count.hpp"
 #include "net/tls.hpp"
 
 #include <algorithm>
@@ -44,13 +45,18 @@ struct known_context {
   std::shared_ptr<const tls_context> context;
 };
 
+struct known_contexts {
+  std::mutex mutex;
+  std::vector<known_context> all;
+};
+
+constinit detail::one_per_process<known_contexts> contexts;
+
 }  // namespace
 
 std::shared_ptr<const tls_context> tls_context_of(const tls_options& options) {
   constexpr std::size_t most = 16;
-  // Never destroyed: clients with static storage may still connect while the program ends.
-  static std::mutex& mutex = *new std::mutex;
-  static std::vector<known_context>& known = *new std::vector<known_context>;
+  auto& [mutex, known] = contexts.get();
   const std::lock_guard held{mutex};
   const auto found = std::ranges::find(known, options, &known_context::options);
   const stamps files = stamps_of(options);  // before reading: what changes meanwhile is read again next time
