@@ -63,9 +63,10 @@ inline constexpr std::string_view breaker_closed = "breaker_closed";
 /// Calls were refused because a bound was reached. At most once per second. Fields: endpoint; refused: integer, since
 /// the last such event.
 inline constexpr std::string_view overloaded = "overloaded";
-/// A push connection is ready. Fields: endpoint.
+/// A push connection is ready. Fields: endpoint; lane, "push".
 inline constexpr std::string_view push_connected = "push_connected";
-/// A push connection ended; what it would have brought is missed until it is back. Fields: endpoint, code, detail.
+/// A push connection ended; what it would have brought is missed until it is back. Fields: endpoint, lane, code,
+/// detail.
 inline constexpr std::string_view push_lost = "push_lost";
 
 /// A loader threw. Fields: tenant; background: integer, 1 where no caller waits for it in any case; detail, what the

@@ -7,8 +7,12 @@
 #include <tenantry/error.hpp>
 #include <tenantry/observer.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,11 +26,11 @@ class news {
   news(const observer& told, std::string endpoint, std::string_view lane)
       : told_{told}, endpoint_{std::move(endpoint)}, lane_{lane} {}
 
-  /// `number` is the event's own integer, called `what`.
+  /// `number` is the event's own integer, called `what`; without a name it has none. `why` is what failed, if anything.
   void add(std::string_view name, std::string_view what = {}, std::int64_t number = 0, const failure* why = nullptr) {
     if (!told_) return;
-    pending_.push_back({.name = name, .what = what, .number = number, .why = why != nullptr ? *why : failure{}});
-    if (why == nullptr) pending_.back().why.detail.clear();
+    pending_.push_back({.name = name, .what = what, .number = number, .why = {}});
+    if (why != nullptr) pending_.back().why = *why;
   }
 
   [[nodiscard]] bool empty() const noexcept { return pending_.empty(); }
@@ -37,12 +41,15 @@ class news {
     const std::vector<entry> now = std::exchange(pending_, {});
     held.unlock();
     for (const entry& each : now) {
-      notify(told_, each.name,
-             {{.name = "endpoint", .value = std::string_view{endpoint_}},
-              {.name = "lane", .value = lane_},
-              {.name = "code", .value = each.why.detail.empty() ? std::string_view{} : to_string(each.why.code)},
-              {.name = "detail", .value = std::string_view{each.why.detail}},
-              {.name = each.what, .value = each.number}});
+      std::array<event_field, 5> fields{{{.name = "endpoint", .value = std::string_view{endpoint_}},  //
+                                         {.name = "lane", .value = lane_}}};
+      std::size_t count = 2;
+      if (each.why) {
+        fields[count++] = {.name = "code", .value = to_string(each.why->code)};
+        fields[count++] = {.name = "detail", .value = std::string_view{each.why->detail}};
+      }
+      if (!each.what.empty()) fields[count++] = {.name = each.what, .value = each.number};
+      notify(told_, each.name, std::span<const event_field>{fields}.first(count));
     }
     held.lock();
   }
@@ -52,7 +59,7 @@ class news {
     std::string_view name;
     std::string_view what;
     std::int64_t number = 0;
-    failure why;
+    std::optional<failure> why;
   };
 
   const observer& told_;

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string_view>
 
 namespace tenantry::detail {
@@ -14,12 +15,15 @@ namespace tenantry::detail {
 /// Calls the observer, if there is one, without letting out what it throws. To be called without locks held.
 ///
 /// The fields are made in any case, so they should be at hand: one branch is all that remains without an observer.
-inline void notify(const observer& told, std::string_view name, std::initializer_list<event_field> fields) noexcept {
+inline void notify(const observer& told, std::string_view name, std::span<const event_field> fields) noexcept {
   if (!told) return;
   try {
-    told(event{.name = name, .fields = {fields.begin(), fields.size()}});
+    told(event{.name = name, .fields = fields});
   } catch (...) {  // as observer promises
   }
+}
+inline void notify(const observer& told, std::string_view name, std::initializer_list<event_field> fields) noexcept {
+  notify(told, name, std::span{fields.begin(), fields.size()});
 }
 
 /// For events that come in crowds: lets one in a second pass and counts the others.

@@ -35,6 +35,10 @@ class listener {
       heard_.push_back(std::move(entry));
     };
   }
+  [[nodiscard]] std::vector<told> all() const {
+    const std::lock_guard lock{mutex_};
+    return heard_;
+  }
   [[nodiscard]] std::vector<told> all(std::string_view name) const {
     const std::lock_guard lock{mutex_};
     std::vector<told> found;
