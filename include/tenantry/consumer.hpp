@@ -70,8 +70,9 @@ class consumer {
   }
 
   /// Hands events to the handler, one after another on this thread, until it is stopped, or its subscriber or client
-  /// ends. Then what was not handed out is given back. While Redis does not answer, it waits. Errors: as
-  /// `subscriber::subscribe`; server_error where Redis refuses.
+  /// ends. Then what was not handed out is given back. While Redis does not answer, or takes no writes for
+  /// now (a replica, no memory, no disk, too few replicas), it waits. Errors: as `subscriber::subscribe`; server_error
+  /// where Redis refuses.
   void run(const std::stop_token& stop = {}) {
     core_.begin();
     const leaving at_end{core_};

@@ -46,7 +46,7 @@ delivery settle(const client& redis, undelivered if_away, detail::invalidation&&
   try {
     std::rethrow_exception(why);
   } catch (const error& fault) {
-    if (if_away == undelivered::fail || !detail::is_undelivered(fault)) throw;
+    if (if_away == undelivered::fail || !detail::passes_by_itself(fault)) throw;
     if (!detail::invalidation_queue::of(redis)->add(std::move(what), fault)) throw;
   }
   return delivery::queued;

@@ -26,11 +26,6 @@ std::size_t hash_of(const std::string& name) noexcept { return std::hash<std::st
 
 std::int64_t as_integer(std::size_t count) noexcept { return static_cast<std::int64_t>(count); }
 
-/// Refusals that have no code of their own.
-bool takes_no_writes(std::string_view text) noexcept {
-  return text.starts_with("NOREPLICAS ") || text.starts_with("MISCONF ");
-}
-
 }  // namespace
 
 /// Those that are sent together.
@@ -39,23 +34,6 @@ struct invalidation_queue::batch {
   std::vector<std::uint64_t> numbers;
   std::vector<std::size_t> sizes;  // in commands
 };
-
-bool is_undelivered(const error& why) noexcept {
-  const auto* const refusal = dynamic_cast<const server_error*>(&why);
-  if (refusal != nullptr && takes_no_writes(refusal->server_text())) return true;
-  switch (why.code()) {
-    case errc::unreachable:
-    case errc::timeout:
-    case errc::connection_lost:
-    case errc::not_ready:
-    case errc::read_only:
-    case errc::out_of_memory:
-    case errc::overloaded:
-      return true;
-    default:
-      return false;
-  }
-}
 
 std::shared_ptr<invalidation_queue> invalidation_queue::of(const client& redis) {
   return seam::shared_part<invalidation_queue>(redis, [&redis] { return std::make_shared<invalidation_queue>(redis); });
@@ -152,7 +130,7 @@ bool invalidation_queue::settle(const batch& sent, const std::vector<reply>& rep
       next += sent.sizes[i];
       if (first.is_error()) {
         const server_error why{"invalidation", first.error_text()};
-        if (is_undelivered(why)) continue;
+        if (passes_by_itself(why)) continue;
         refused.emplace(why);
       }
       progress = true;

@@ -34,9 +34,6 @@ struct invalidation {
   std::function<std::vector<request>()> requests;
 };
 
-/// True for failures after which it is to be tried again.
-[[nodiscard]] bool is_undelivered(const error& why) noexcept;
-
 /// One for all caches and invalidators of a client. Its work is done on the client's I/O thread, while there is any.
 ///
 /// Threads: all members from any thread.

@@ -126,7 +126,7 @@ task<delivery> deliver(cache_state& on, face how, invalidation what) {
     on.undelivered().note(what);
     co_return delivery::done;
   } catch (const error& why) {
-    if (!may_queue || !is_undelivered(why)) throw;
+    if (!may_queue || !passes_by_itself(why)) throw;
     failed.emplace(why);
     as_thrown = std::current_exception();
   }

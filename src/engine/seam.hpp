@@ -9,6 +9,7 @@
 #include "engine/histogram.hpp"
 #include "engine/jitter.hpp"
 #include "engine/parker.hpp"
+#include "engine/passing.hpp"
 #include "engine/push_connection.hpp"
 #include "engine/shared_parts.hpp"
 

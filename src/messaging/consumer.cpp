@@ -202,7 +202,7 @@ void consume_state::answered(const reply& to) {
 void consume_state::unanswered(const error& why) {
   if (why.code() == errc::closed) {
     over_ = true;
-  } else if (!passes(why)) {
+  } else if (!passes_by_itself(why)) {
     throw;  // the one that is being handled
   }
   machine_->unanswered(why.execution() == execution::unknown);

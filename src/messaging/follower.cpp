@@ -115,7 +115,7 @@ std::optional<followed_item> follow_state::next(clock::time_point limit, const s
       if (!read) return std::nullopt;
       cursor_.page(read, out_);
     } catch (const error& why) {
-      if (!passes(why)) {
+      if (!passes_by_itself(why)) {
         end(why);
         continue;
       }
@@ -148,7 +148,7 @@ task<std::optional<followed_item>> follow_state::async_next(clock::time_point li
       failed.emplace(why);
     }
     if (!failed) continue;
-    if (!passes(*failed)) {
+    if (!passes_by_itself(*failed)) {
       end(*failed);
       continue;
     }

@@ -1,8 +1,6 @@
 #pragma once
 // While Redis does not answer.
 
-#include <tenantry/error.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -13,21 +11,6 @@ namespace tenantry::detail {
 
 /// Before Redis is asked again.
 inline constexpr std::chrono::milliseconds pause_after_failure{100};
-
-/// Failures after which it is of use to try again.
-inline bool passes(const error& why) noexcept {
-  switch (why.code()) {
-    case errc::unreachable:
-    case errc::timeout:
-    case errc::connection_lost:
-    case errc::not_ready:
-    case errc::read_only:
-    case errc::overloaded:
-      return true;
-    default:
-      return false;
-  }
-}
 
 /// The pause of a thread; shorter where it would last longer than until `limit`, or where the token is triggered.
 inline void pause_thread(std::chrono::steady_clock::time_point limit, const std::stop_token& stop) {
