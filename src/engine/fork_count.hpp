@@ -31,7 +31,7 @@ class one_per_process {
  private:
   struct one {
     const std::uint64_t forks = fork_count();
-    T what;
+    T what{};
   };
   std::atomic<one*> current_ = nullptr;
 };

@@ -139,7 +139,7 @@ TEST_CASE("the child of a fork: calls of a client fail and take no lock") {
 TEST_CASE("the child of a fork: calls of a cache fail and take no lock") {
   const support::must_end ends{110s};
   const redis_rig redis;
-  tn::thread_pool pool{1};
+  const tn::thread_pool pool{1};
   const tn::client client{patient()};
   using cache = tn::cache<kpi>;
   const auto loader = [](const tn::key&, tn::load_context&) { return one_load(); };
@@ -266,7 +266,7 @@ TEST_CASE("the child of a fork: publishers, logs and their readers fail, end, an
   auto followed = std::make_optional(log->follow(*sub, acme, first));
   CHECK(followed->next());
   auto working = std::make_optional(log->consume(*sub, acme, "billing", [](const tn::work<std::string>&) {}));
-  tn::thread_pool pool{1};
+  const tn::thread_pool pool{1};
   auto looping = std::make_optional<tn::feed_loop<support::text_feed>>(
       sub->subscribe<std::string>(support::news(acme, "quiet")), pool.get_executor(), [](auto&) {});
   const std::vector<tn::outgoing> messages{{alarms(acme), "a"}, {alarms(acme), "b"}};

@@ -73,7 +73,7 @@ TEST_CASE("the events of connections have the fields that say something, and no 
   auto options = tn::client_options::from_url(server.url());
   options.observer = heard.ear();
   options.breaker = {.consecutive_failures = 2, .open_for = 10ms};
-  tn::client redis{options};
+  const tn::client redis{options};
   tn::subscriber sub{redis};
   auto feed = sub.subscribe<std::string>(alarms(acme), {.timeout = 20s});
   redis.execute("PING");
