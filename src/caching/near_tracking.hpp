@@ -56,7 +56,9 @@ class near_tracking final : public cache_pushes::listener {
   /// True in the child of a fork, where locks may be held for ever.
   [[nodiscard]] bool forked() const noexcept { return seam::forked(redis_); }
   /// True while there is one.
-  [[nodiscard]] bool active() const noexcept { return redirect_.load(std::memory_order_relaxed) != 0; }
+  [[nodiscard]] bool active() const noexcept {
+    return redirect_.load(std::memory_order_relaxed) != 0 && !seam::closed(redis_);
+  }
   /// What the server answers to CLIENT TRACKING or CACHING where it does not agree.
   void refused(const std::string& text, std::int64_t redirect);
   /// Whether it has agreed, in this epoch, for the lane of threads or of coroutines; and that it has.

@@ -95,6 +95,7 @@ class engine {
   /// In the child of a fork: leaves everything as it is, but closes the descriptors.
   void abandon() noexcept;
   [[nodiscard]] bool forked() const noexcept;
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
 
   /// In the child of a fork without lanes, and of a breaker that never opened.
   [[nodiscard]] client_metrics metrics() const;

@@ -60,6 +60,8 @@ void seam::check_open(const caller& of) { of.engine_->check_open(); }
 
 void seam::check_not_forked(const caller& of) { of.engine_->check_not_forked(); }
 
+bool seam::closed(const caller& of) noexcept { return of.engine_->closed(); }
+
 bool seam::forked(const caller& of) noexcept { return of.engine_->forked(); }
 
 shared_parts& seam::parts_of(const caller& of) noexcept { return of.engine_->parts(); }

@@ -81,6 +81,8 @@ struct seam {
 
   /// Errors: connection_error (closed, forked), as a call has them.
   static void check_open(const caller& of);
+  /// True when the client was closed.
+  [[nodiscard]] static bool closed(const caller& of) noexcept;
   /// True in the child of a fork. Only what takes no lock, and looks at nothing that locks guard, may be done there: a
   /// thread of the parent may have held the lock when it forked.
   [[nodiscard]] static bool forked(const caller& of) noexcept;

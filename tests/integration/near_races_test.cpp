@@ -220,6 +220,7 @@ TEST_CASE("near: nothing is given from memory when the client was closed") {
   REQUIRE(comes_near(cache, k));
   client.close(1s);
   CHECK(support::failure_of([&] { (void)cache.get(k); }).code == tn::errc::closed);
+  CHECK_FALSE(cache.near_stats().tracking);
 }
 
 TEST_CASE("near: the child of a fork gives nothing from the memory of its parent, and the parent goes on") {
