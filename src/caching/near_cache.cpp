@@ -57,7 +57,7 @@ near_hit near_cache::look(const key& k) const noexcept {
     hit.held = &seen.value->value;
     hit.computed_at = seen.value->computed_at;
     hit.found = true;
-  } else if (seen.out_of_pins) {
+  } else if (seen.out_of_pins && !tracking_->forked()) {
     table_.visit(near_hash(name), name, [&](const entry& one) {
       if (!is_current(one)) return;
       hit.share = one.value;
