@@ -63,7 +63,7 @@ class resume_on_awaiter {
 /// A coroutine that blocks holds up one thread, and no coroutine waits behind it while another thread is idle.
 ///
 /// Not promised: fairness. A coroutine keeps its thread until it suspends. In the child of a fork a pool of the parent
-/// has no threads: it resumes on the thread that calls it.
+/// has no threads: it resumes on the thread that calls it, at once, on its stack.
 ///
 /// Cost: no allocation per coroutine once the queue has reached its usual length. Threads start when there is work for
 ///   them, with all signals blocked.

@@ -1,10 +1,13 @@
 #include "engine/blocking_driver.hpp"
 
 #include "engine/failures.hpp"
+#include "engine/fork_count.hpp"
 #include "engine/options.hpp"
 #include "engine/random_fraction.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -20,11 +23,15 @@ constexpr std::size_t crowd = 3;  // callers from which on it is worth it
 constexpr int yields_before_sleep = 16;
 
 /// What ends this thread's wait on a socket when a stop_token says so. Calls may be nested: an observer or a provider
-/// of credentials may call another client.
+/// of credentials may call another client. The child of a fork has others: parent and child would wake each other up.
 class own_interrupt {
  public:
   explicit own_interrupt(bool wanted) {
     if (!wanted) return;
+    if (made_in != fork_count()) {
+      for (std::size_t i = in_use; i < made.size(); ++i) made[i] = std::make_unique<net::wakeup>();
+      made_in = fork_count();
+    }
     if (in_use == made.size()) made.push_back(std::make_unique<net::wakeup>());
     mine_ = made[in_use++].get();
     mine_->clear();
@@ -38,12 +45,14 @@ class own_interrupt {
  private:
   static thread_local std::vector<std::unique_ptr<net::wakeup>> made;
   static thread_local std::size_t in_use;
+  static thread_local std::uint64_t made_in;  // the process, by its forks
 
   const net::wakeup* mine_ = nullptr;
 };
 
 thread_local std::vector<std::unique_ptr<net::wakeup>> own_interrupt::made;
 thread_local std::size_t own_interrupt::in_use = 0;
+thread_local std::uint64_t own_interrupt::made_in = 0;
 
 }  // namespace
 

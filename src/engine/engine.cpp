@@ -77,6 +77,7 @@ engine::engine(client_options options)
                              new async_lane{options_, loop_, resume_, ownership::exclusive, "async exclusive"},
                              async_lane::retire{}};
                        }} {
+  watch_forks();
   if (!options_.executor) {
     resume_ = [this](std::span<const std::coroutine_handle<>> ready) {
       pool_.open([] { return std::make_unique<thread_pool>(default_threads); }).post(ready);

@@ -9,7 +9,11 @@
 
 namespace tenantry::detail {
 
-/// How many forks led to this process, since the library was loaded. Costs one memory read.
+/// From now on forks are counted. Called when the library is loaded, and by what may be made before that, in
+/// constructors of static objects. Where there is no memory for it, a fork is not noticed.
+void watch_forks() noexcept;
+
+/// How many forks led to this process, since they are counted. Costs one memory read.
 [[nodiscard]] std::uint64_t fork_count() noexcept;
 
 /// A T of each process: in the child of a fork there is another one, because the locks of the parent's may be held for

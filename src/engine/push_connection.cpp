@@ -25,6 +25,7 @@ push_connection::push_connection(const client_options& options, io_loop& loop, c
 push_connection::~push_connection() {
   connector_.give_up();
   if (!loop_.on_this_thread()) loop_.remove(*this);
+  told_ = nullptr;  // what it holds knows of this connection
 }
 
 void push_connection::end(std::unique_ptr<push_connection> one) noexcept {
@@ -101,7 +102,8 @@ io_task::interest push_connection::run(short events) noexcept {
   }
   deliver(held);
   write();
-  if (link_.now() == phase::offline && now >= link_.next_attempt()) {
+  // The end of the last one is told before.
+  if (link_.now() == phase::offline && events_.empty() && now >= link_.next_attempt()) {
     link_.attempt();
     held.unlock();  // which `done` takes
     connector_.start(now, [this] {

@@ -28,6 +28,7 @@ namespace detail {
 class pool_state : public std::enable_shared_from_this<pool_state> {
  public:
   explicit pool_state(unsigned threads) : limit_{threads} {
+    watch_forks();
     workers_.reserve(threads);
     sleeping_.reserve(threads);
   }

@@ -73,7 +73,6 @@ std::shared_ptr<permit_keeper> permit_keeper::of(const client& redis) {
   return seam::shared_part<permit_keeper>(redis, [&redis] { return std::make_shared<permit_keeper>(redis); });
 }
 
-bool permit_keeper::forked() const noexcept { return !life_.expired() && seam::forked(on_); }
 bool permit_keeper::usable() const noexcept { return !life_.expired() && !seam::forked(on_); }
 
 void permit_keeper::keep(const lease_ptr& what) noexcept {

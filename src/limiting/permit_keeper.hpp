@@ -63,8 +63,6 @@ class permit_keeper : public std::enable_shared_from_this<permit_keeper> {
   void release_by(const caller& by, const lease_ptr& what) noexcept;
   static task<void> async_release(std::shared_ptr<permit_keeper> self, caller by, lease_ptr what);
 
-  [[nodiscard]] bool forked() const noexcept;
-
  private:
   struct batch;
 

@@ -64,7 +64,7 @@ permit_limiter::permit_limiter(const client& redis, on_failure if_away, const co
       local_{local_permits::of(redis)} {}
 
 permit_limiter::~permit_limiter() {
-  if (fork_count() == forks_) return;
+  if (!forked()) return;
   leave_to_parent(std::move(keeper_));
   leave_to_parent(std::move(local_));
 }
@@ -93,7 +93,7 @@ permit permit_limiter::without_redis(const request& by, const error& why) {
   made.granted_ = made.source_ == decision_source::fail_open && how_.limit > 0;
   made.limit_ = how_.limit;
   if (made.source_ != decision_source::insurance) return made;
-  if (fork_count() != forks_) return made;  // it cannot count without a lock, and denies
+  if (forked()) return made;  // it cannot count without a lock, and denies
   made.limit_ = std::min(how_.limit, std::max<std::uint64_t>(how_.limit / if_away_.instances(), 1));
   if (auto seat = local_->take(by.lease->key, made.limit_, made.in_use_)) {
     made.place_ = std::make_unique<permit_place>(shared_from_this(), nullptr, by.how);
@@ -160,7 +160,7 @@ permit_place::permit_place(std::shared_ptr<permit_limiter> of, std::shared_ptr<p
 bool permit_place::lost() const noexcept { return lease_ && (lease_->gone || clock::now() >= lease_->until.load()); }
 
 void permit_place::leave() noexcept {
-  if (of_->keeper_->forked()) {
+  if (of_->forked()) {
     seat_.abandon();  // the parent has it, and locks may be held for ever
     return;
   }
@@ -175,7 +175,7 @@ void permit_place::leave() noexcept {
 }
 
 task<void> permit_place::async_leave(std::unique_ptr<permit_place> self) {
-  if (self->of_->keeper_->forked() || !self->lease_) co_return;
+  if (self->of_->forked() || !self->lease_) co_return;
   self->seat_.leave();
   auto lease = std::move(self->lease_);
   self->lease_ = nullptr;

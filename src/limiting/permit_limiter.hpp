@@ -1,6 +1,7 @@
 #pragma once
 // What the faces of a concurrency limiter share, and the permits that outlive it.
 
+#include "engine/seam.hpp"
 #include "limiting/local_permits.hpp"
 #include "limiting/permit_keeper.hpp"
 
@@ -39,6 +40,8 @@ class permit_limiter : public std::enable_shared_from_this<permit_limiter> {
   friend class permit_place;
   struct request;
 
+  /// True in the child of a fork. The client may be gone, since before the fork.
+  [[nodiscard]] bool forked() const noexcept { return fork_count() != forks_; }
   permit granted(const request& by, const reply& answer);
   permit without_redis(const request& by, const error& why);
 

@@ -221,6 +221,7 @@ task<reply> consume_state::async_exchanged(const work_request& about) const {
 }
 
 work_ref consume_state::next(const std::stop_token& stop) {
+  if (forked()) return {};  // before a token is locked
   const std::stop_callback wakes{stop, [this] { feed_->unsubscribe(); }};
   while (!ends(stop)) {
     switch (machine_->next(clock::now())) {
@@ -306,7 +307,11 @@ consume_core::consume_core(std::shared_ptr<log_state> log, subscriber& by, const
                            std::string_view group, const consume_options& how)
     : state_{std::make_unique<consume_state>(std::move(log), by, tenant, group, how)} {}
 consume_core::consume_core(consume_core&&) noexcept = default;
-consume_core& consume_core::operator=(consume_core&&) noexcept = default;
+consume_core& consume_core::operator=(consume_core&& from) noexcept {
+  const consume_core before{std::move(*this)};
+  state_ = std::move(from.state_);
+  return *this;
+}
 consume_core::~consume_core() {
   if (state_ && state_->forked()) leave_to_parent(std::move(state_));
 }

@@ -108,10 +108,12 @@ std::optional<followed_item> follow_state::next(clock::time_point limit, const s
       take(std::move(*item));
       continue;
     }
-    const either_token given_up{stop, stopped_.get_token()};
+    std::optional<either_token> given_up;
     try {
-      const auto read =
-          log_->read(tenant_, cursor_.page_from(), cursor_.page_count(log_->fitting(page_size)), limit, given_up.get());
+      seam::check_not_forked(log_->redis());  // before a token is locked
+      given_up.emplace(stop, stopped_.get_token());
+      const auto read = log_->read(tenant_, cursor_.page_from(), cursor_.page_count(log_->fitting(page_size)), limit,
+                                   given_up->get());
       if (!read) return std::nullopt;
       cursor_.page(read, out_);
     } catch (const error& why) {
@@ -119,7 +121,7 @@ std::optional<followed_item> follow_state::next(clock::time_point limit, const s
         end(why);
         continue;
       }
-      pause_thread(limit, given_up.get());
+      pause_thread(limit, given_up->get());
       if (clock::now() >= limit) return std::nullopt;
     }
   }
@@ -136,11 +138,13 @@ task<std::optional<followed_item>> follow_state::async_next(clock::time_point li
       take(std::move(*item));
       continue;
     }
-    const either_token given_up{stop, stopped_.get_token()};
+    std::optional<either_token> given_up;
     std::optional<error> failed;
     try {
+      seam::check_not_forked(log_->redis());
+      given_up.emplace(stop, stopped_.get_token());
       auto reading = log_->async_read(tenant_, cursor_.page_from(), cursor_.page_count(log_->fitting(page_size)), limit,
-                                      given_up.get());
+                                      given_up->get());
       const shared_page read = co_await std::move(reading);
       if (!read) co_return std::nullopt;
       cursor_.page(read, out_);
@@ -153,7 +157,7 @@ task<std::optional<followed_item>> follow_state::async_next(clock::time_point li
       continue;
     }
     const auto until = std::min(limit, clock::now() + pause_after_failure);
-    auto pausing = seam::pause(log_->redis(), until, given_up.get());
+    auto pausing = seam::pause(log_->redis(), until, given_up->get());
     const bool open = co_await std::move(pausing);
     if (!open || clock::now() >= limit) co_return std::nullopt;
   }
@@ -183,7 +187,11 @@ task<follow_core> follow_core::async_begin(std::shared_ptr<log_state> log, subsc
 
 follow_core::follow_core(std::unique_ptr<follow_state> mine) noexcept : state_{std::move(mine)} {}
 follow_core::follow_core(follow_core&&) noexcept = default;
-follow_core& follow_core::operator=(follow_core&&) noexcept = default;
+follow_core& follow_core::operator=(follow_core&& from) noexcept {
+  const follow_core before{std::move(*this)};
+  state_ = std::move(from.state_);
+  return *this;
+}
 follow_core::~follow_core() {
   if (state_ && state_->log().forked()) leave_to_parent(std::move(state_));
 }

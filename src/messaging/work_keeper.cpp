@@ -68,6 +68,7 @@ std::vector<command> work_keeper::renewals(const std::vector<work_ref>& of) cons
 /// The last is marked first: a handler that sees that its event is lost ends, and the next one must not be handed out.
 void work_keeper::lost(const reply& answer, const std::vector<work_ref>& of) {
   const std::vector<reply>& words = answer.elements();
+  if (words.empty()) return;
   for (const work_ref& each : of | std::views::reverse) {
     if (!each->id.starts_with(words[0].str())) continue;
     const auto offset = static_cast<std::int64_t>(each->offset);

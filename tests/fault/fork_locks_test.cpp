@@ -253,6 +253,21 @@ TEST_CASE("the child of a fork: limiters decide by their policy and take no lock
   CHECK(permits->in_use(acme, "exports") == 1);
 }
 
+TEST_CASE("the child of a fork: a permit that has outlived its client ends and takes no lock") {
+  const support::must_end ends{110s};
+  const redis_rig redis;
+  auto client = std::make_unique<tn::client>(patient());
+  std::optional<tn::permit> mine =
+      tn::concurrency_limiter{*client, tn::on_failure::insurance(1), {.limit = 4, .timeout = 20s}}.acquire(acme,
+                                                                                                           "exports");
+  REQUIRE(bool{*mine});
+  client.reset();
+  check_all({{"the end", [&] {
+                mine.reset();
+                return 0;
+              }}});
+}
+
 TEST_CASE("the child of a fork: publishers, logs and their readers fail, end, and take no lock") {
   const support::must_end ends{110s};
   const redis_rig redis;
