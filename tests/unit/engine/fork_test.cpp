@@ -28,7 +28,7 @@ TEST_CASE("a child of a fork has one fork more than its parent") {
 }
 
 TEST_CASE("what is one per process is the same until a fork, and another one in the child") {
-  one_per_process<int> number;
+  static constinit one_per_process<int> number;  // is never destroyed
   number.get() = 7;
   const int* const mine = &number.get();
   CHECK(support::in_child([&] {
