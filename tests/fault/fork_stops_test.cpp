@@ -44,7 +44,6 @@ bool one_waits(const tn::client& redis) {
 }  // namespace
 
 TEST_CASE("the child of a fork: a stop reaches its calls, whatever the thread that forked is doing") {
-  const support::must_end ends{110s};
   const redis_rig redis;
   const tn::client client{patient()};
   const std::stop_source never;
@@ -70,6 +69,7 @@ TEST_CASE("the child of a fork: a stop reaches its calls, whatever the thread th
     }
     return 0;
   }};
+  const support::must_end ends{110s};
   while (!child.has_ended()) stoppable.execute("PING");
   CHECK(child.result() == 0);
 }
