@@ -116,7 +116,7 @@ TEST_CASE("whatever consumers are killed, each event is handled, and nobody hand
   std::vector<support::process> consumers;
   for (int i = 0; i < 3; ++i) consumers.push_back(another());
   const tn::client redis{patient(server)};
-  const number_log log{redis, jobs};
+  const number_log log{redis, jobs, {.timeout = 20s}};
   const auto seed = std::random_device{}();
   INFO("seed " << seed);
   std::minstd_rand random{seed};
@@ -142,7 +142,7 @@ TEST_CASE("an event that kills whoever handles it becomes a dead letter, and the
   support::need_redis();
   const tn::testing::redis_server server;
   const support::shared_memory<tally> shared;
-  const tn::consume_options how{.batch = 4, .max_attempts = 3, .claim_after = 200ms};
+  const tn::consume_options how{.batch = 4, .max_attempts = 3, .claim_after = support::sanitized ? 1000ms : 200ms};
   const auto handle = [&](const number_work& w) {
     ++shared->handled[std::size_t(w.value)];
     if (w.value == 2) ::_exit(1);
@@ -152,7 +152,7 @@ TEST_CASE("an event that kills whoever handles it becomes a dead letter, and the
     consumers.emplace_back([&] { return consumes(patient(server), *shared, how, handle); });
   }
   const tn::client redis{patient(server)};
-  const number_log log{redis, jobs};
+  const number_log log{redis, jobs, {.timeout = 20s}};
   std::string poison;
   for (int i = 0; i < 10; ++i) {
     const std::string id = log.append(acme, i);
@@ -187,7 +187,7 @@ TEST_CASE("a consumer that stands still for long learns that it lost its events,
   };
   {
     const tn::client redis{patient(server)};
-    const number_log log{redis, jobs};
+    const number_log log{redis, jobs, {.timeout = 20s}};
     for (int i = 0; i < events; ++i) log.append(acme, i);
   }
   support::process stands{stands_still};
@@ -211,7 +211,7 @@ TEST_CASE("events whose answer was lost are handed out at once, and as the first
   const tn::testing::redis_server server;
   support::fault_proxy proxy{server.port()};
   const tn::client redis{patient(server)};
-  const number_log log{redis, jobs};
+  const number_log log{redis, jobs, {.timeout = 20s}};
   const tn::client through{tn::client_options::from_url(proxy.url())};
   const number_log behind{through, jobs, {.timeout = 2s}};
   tn::subscriber sub{redis};  // is not cut
@@ -245,7 +245,7 @@ TEST_CASE("what a lost answer gave is given back by a consumer that stops, and i
   const tn::testing::redis_server server;
   support::fault_proxy proxy{server.port()};
   const tn::client redis{patient(server)};
-  const number_log log{redis, jobs};
+  const number_log log{redis, jobs, {.timeout = 20s}};
   const tn::client through{tn::client_options::from_url(proxy.url())};
   const number_log behind{through, jobs, {.timeout = 2s}};
   tn::subscriber sub{redis};  // is not cut
@@ -283,7 +283,7 @@ TEST_CASE("what waits for its next attempt is attempted in time, also where an a
   const tn::testing::redis_server server;
   support::fault_proxy proxy{server.port()};
   const tn::client redis{patient(server)};
-  const number_log log{redis, jobs};
+  const number_log log{redis, jobs, {.timeout = 20s}};
   const tn::client through{tn::client_options::from_url(proxy.url())};
   const number_log behind{through, jobs, {.timeout = 2s}};
   tn::subscriber sub{redis};  // is not cut
@@ -363,7 +363,7 @@ TEST_CASE("a consumer that is not allowed to consume any more says so") {
   options.username = "limited";
   options.password = "secret";
   const tn::client redis{options};
-  const number_log log{redis, jobs};
+  const number_log log{redis, jobs, {.timeout = 20s}};
   tn::subscriber sub{redis};
   std::atomic<int> handled{0};
   auto worker = log.consume(sub, acme, "g", [&](const number_work&) { ++handled; });
