@@ -37,7 +37,7 @@ class near_cache;
 class near_tracking final : public cache_pushes::listener {
  public:
   near_tracking(const client& redis, std::shared_ptr<cache_pushes> pushes);
-  ~near_tracking();
+  virtual ~near_tracking();
   near_tracking(const near_tracking&) = delete;
   near_tracking& operator=(const near_tracking&) = delete;
 

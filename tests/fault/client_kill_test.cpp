@@ -102,7 +102,9 @@ TEST_CASE("through kills of its connection, what a client says of each INCR is t
   support::need_redis();
   const redis_server server;
   client redis{server.url()};
-  client killer{server.unix_url()};
+  auto patient = client_options::from_url(server.unix_url());
+  patient.timeout = 20s;
+  client killer{patient};
   std::atomic<int> acknowledged = 0;
   std::atomic<int> unknown = 0;
   std::atomic<int> not_sent = 0;
